@@ -1,0 +1,159 @@
+"""Records read from a directory: a stream unpacked, or any folder of images or masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from wsseg.errors import IncompleteError, RecordError, UsageError, WssegError
+from wsseg.io import jsons
+from wsseg.io.header import End, Header
+from wsseg.io.kinds import (END, HEADER, KIND_OF_SUFFIX, META, RECORDS, check_key, kind_of,
+                            split_name)
+from wsseg.io.record import FileMember, Record, Supervision
+
+_PHOTOS = {"jpg": "jpg", "jpeg": "jpg", "png": "image.png"}
+_OTHER_PHOTOS = ("bmp", "tif", "tiff", "webp", "ppm")
+
+
+def _scan(root: Path) -> Iterator[str]:
+    """Yield the names of the files under ``root``, '/'-separated, hidden ones left out."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if f[0] != "." and f != META)
+        inner = os.path.relpath(folder, root)
+        for name in files:
+            if name[0] != ".":
+                yield name if inner == "." else f"{inner}/{name}"
+
+
+def _foreign(name: str, as_kind: str | None) -> tuple[str, str] | None:
+    """Split a foreign file's name into key and suffix; None if it is nothing we read.
+
+    The key is all before the last dot, unless what follows the first dot is a suffix of ours.
+    as_kind ``image`` takes every picture for a photo; otherwise a PNG is a label map.
+    """
+    head, slash, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    if "." in suffix and suffix in KIND_OF_SUFFIX:
+        return head + slash + stem, suffix
+    stem, dot, extension = base.rpartition(".")
+    extension = extension.lower()
+    if not dot or not stem:
+        return None
+    if as_kind == "image" or extension in ("jpg", "jpeg") and as_kind != "label":
+        suffix = _PHOTOS.get(extension, extension if extension in _OTHER_PHOTOS else "")
+    else:
+        suffix = {"png": "scribble.png" if as_kind == "scribble" else "png",
+                  "jpg": "png", "jpeg": "png"}.get(extension, "")
+    return (head + slash + stem, suffix) if suffix else None
+
+
+class FolderSource:
+    """Records of a directory by ascending key.
+
+    as_kind: what the pictures of a foreign folder are (``image``, ``label`` or ``scribble``).
+    classes: class names, where the folder has no header and no ``classes.txt``.
+    Raises UsageError when there is nothing to read, UnsafeError for unsafe names.
+    """
+
+    def __init__(self, root: str | Path, *, as_kind: str | None = None,
+                 classes: Sequence[str] | None = None) -> None:
+        self.root = Path(root)
+        self.where = str(root)
+        self.end: End | None = None
+        self.canonical = (self.root / HEADER).is_file()
+        try:
+            if self.canonical:
+                self.header = Header.load((self.root / HEADER).read_bytes())
+                if (self.root / END).is_file():
+                    self.end = End.load((self.root / END).read_bytes())
+            else:
+                self.header = Header(classes=self._names(classes))
+        except (RecordError, OSError) as error:
+            raise WssegError(f"{self.where}: {error}") from None
+        self._index: dict[str, dict[str, str]] = {}
+        for name in _scan(self.root):
+            split = split_name(name) if self.canonical else _foreign(name, as_kind)
+            if split is None or self.canonical and not split[1]:
+                continue
+            members = self._index.setdefault(check_key(split[0]), {})
+            if split[1] in members:
+                raise UsageError(f"{self.where}: {members[split[1]]} and {name} are both the "
+                                 f"{kind_of(split[1])} of {split[0]}; remove one")
+            members[split[1]] = name
+        self._keys = sorted(self._index)
+        if not self._keys and not self.canonical:
+            what = "photos" if as_kind == "image" else "photos, masks or labels"
+            raise UsageError(f"{self.where}: no {what} found in it (looked for .jpg, .png and "
+                             "the names that wsseg writes)")
+
+    def _names(self, classes: Sequence[str] | None) -> tuple[str, ...] | None:
+        listed = self.root / "classes.txt"
+        if classes is None and listed.is_file():
+            return jsons.parse_names(listed.read_text("utf-8"), str(listed))
+        return None if classes is None else tuple(classes)
+
+    def keys(self) -> Sequence[str]:
+        return self._keys
+
+    def files(self, key: str) -> dict[str, str]:
+        """Return suffix -> file name relative to the root of one record."""
+        return self._index.get(key, {})
+
+    def get(self, key: str) -> Record:
+        members: dict[str, bytes | FileMember] = {}
+        for suffix, name in self._index[key].items():
+            member = FileMember(os.path.join(self.where, name))
+            if suffix in _OTHER_PHOTOS:
+                from wsseg.io.photo import photo_member
+
+                suffix, member = photo_member(member.read())
+            members[suffix] = member
+        return Record(key, members, self.header.classes, self.canonical,
+                      dict(self.recorded.get(key, ("", {}))[1]))
+
+    @cached_property
+    def recorded(self) -> dict[str, tuple[str, Supervision]]:
+        """Key -> (digest, supervision) as written; empty if the directory does not say."""
+        path = self.root / RECORDS
+        return read_journal(path) if self.canonical else {}
+
+    def __iter__(self) -> Iterator[Record]:
+        for key in self._keys:
+            yield self.get(key)
+        self.check_complete()
+
+    def check_complete(self) -> None:
+        """Raise IncompleteError unless every record that was written is there."""
+        if not self.canonical:
+            return
+        if self.end is None:
+            raise IncompleteError(f"{self.where} is incomplete: it has no {END} yet (finish it "
+                                  "with --resume)")
+        if self.end.error is not None or self.end.records != len(self._keys):
+            raise IncompleteError(f"{self.where} is incomplete: " + (self.end.error or
+                                  f"it holds {len(self._keys)} of {self.end.records} records"))
+
+
+def read_journal(path: Path) -> dict[str, tuple[str, Supervision]]:
+    """Return key -> (digest, supervision) from a records or journal file, {} if there is none.
+
+    What follows a damaged line is not believed.
+    """
+    found: dict[str, tuple[str, Supervision]] = {}
+    for line in path.read_bytes().split(b"\n")[:-1] if path.is_file() else ():
+        try:
+            key, digest, note = line.decode().split("\t")
+            found[check_key(key)] = digest, {k: (c, o) for k, (c, o)
+                                             in jsons.parse(note.encode()).items()}
+        except (ValueError, WssegError, AttributeError, TypeError):
+            break
+    return found
+
+
+def journal_line(key: str, digest: str, supervision: Supervision) -> bytes:
+    """Return one line of ``records.tsv``: key, digest, supervision as JSON."""
+    return f"{key}\t{digest}\t".encode() + jsons.dump({k: list(v) for k, v
+                                                       in supervision.items()})
