@@ -1,0 +1,106 @@
+"""The click command that every tool is: one place for errors, signals and exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from wsseg import __version__
+from wsseg.cli._env import Env, Terminated, die_by
+from wsseg.errors import ExitStatus, WssegError
+
+
+class Tool(click.Command):
+    """A command whose every failure is one line and an exit status."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None,
+             **_: Any) -> None:
+        sys.exit(run(self, args))
+
+
+class Group(click.Group):
+    """A tool with subcommands, under the same rules."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None,
+             **_: Any) -> None:
+        sys.exit(run(self, args))
+
+
+def tool(name: str, cls: type[click.Command] = Tool) -> Callable:
+    """Make a function the tool ``name``, with the options that all tools have."""
+    def wrap(function: Callable) -> click.Command:
+        command = click.command(name, cls=cls, context_settings={
+            "help_option_names": ["-h", "--help"], "max_content_width": 100})(function)
+        command.params.append(click.Option(
+            ["-q", "--quiet"], count=True, expose_value=False, callback=_quieter,
+            help="Say less: no progress, then no notes."))
+        command.params.append(click.Option(
+            ["-v", "--verbose"], count=True, expose_value=False, callback=_louder,
+            help="Say more: -v parameters and notes, -vv tracebacks."))
+        click.version_option(__version__, prog_name=name)(command)
+        return command
+    return wrap
+
+
+def _quieter(context: click.Context, _: click.Parameter, count: int) -> None:
+    context.find_root().obj.verbosity -= count
+
+
+def _louder(context: click.Context, _: click.Parameter, count: int) -> None:
+    context.find_root().obj.verbosity += count
+
+
+def run(command: click.Command, args: Sequence[str] | None) -> int:
+    """Run a command and return its exit status; never raises."""
+    from click.shell_completion import shell_complete
+
+    name = command.name
+    variable = f"_{name.replace('-', '_').upper()}_COMPLETE"
+    if variable in os.environ:
+        return shell_complete(command, {}, name, variable, os.environ[variable])
+    env = Env.take(name)
+    try:
+        with command.make_context(name, list(sys.argv[1:] if args is None else args),
+                                  obj=env) as context:
+            status = command.invoke(context)
+        if sys.stdout is not None and 1 not in env.closed:
+            sys.stdout.flush()
+        return int(status or ExitStatus.OK)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        where = error.ctx.command_path if getattr(error, "ctx", None) else name
+        message = " ".join(error.format_message().split())
+        env.say(f"{message} (see {where} --help)")
+        return ExitStatus.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        env.say("interrupted")
+        die_by(signal.SIGINT)
+    except Terminated as error:
+        env.say("terminated")
+        die_by(error.number)
+    except BrokenPipeError:
+        _drop_stdout()
+        return ExitStatus.READER_GONE
+    except WssegError as error:
+        env.say(str(error))
+        return error.status
+    except MemoryError:
+        env.say("out of memory: use fewer --jobs or smaller images")
+    except Exception as error:
+        if env.verbosity >= 2:
+            import traceback
+
+            traceback.print_exc()
+        env.say(f"unexpected {type(error).__name__}: {error} (-vv shows where; please report it)")
+    return ExitStatus.FAILED
+
+
+def _drop_stdout() -> None:
+    """Keep the interpreter from flushing into the broken pipe once more as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,0 +1,92 @@
+"""The process as a tool sees it: its streams, its signals, and how it speaks to a person."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+
+from wsseg.errors import WssegError, printable
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP arrived; unwinds the stack so that everything is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@dataclass
+class Env:
+    """Facts about this run, taken once and handed on."""
+
+    tool: str
+    verbosity: int = 0
+    closed: set[int] = field(default_factory=set)
+
+    @staticmethod
+    def take(tool: str) -> Env:
+        """Look at the standard streams; a closed one is plugged so that no file gets its
+        number, and remembered."""
+        env = Env(tool)
+        for number in (0, 1, 2):
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
+                env.closed.add(number)
+
+        def stop(number: int, _: object) -> None:
+            raise Terminated(number)
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup's choice stands
+                signal.signal(number, stop)
+        return env
+
+    def say(self, text: str, level: int = 0) -> None:
+        """Write one line to standard error if the verbosity is at least ``level``."""
+        if self.verbosity >= level and 2 not in self.closed:
+            try:
+                sys.stderr.write(f"{self.tool}: {printable(text)}\n")
+                sys.stderr.flush()
+            except (OSError, ValueError):
+                pass
+
+    def out(self, text: str) -> None:
+        """Write a text result to standard output. Raises WssegError if it cannot be written."""
+        if 1 in self.closed or sys.stdout is None:
+            raise WssegError("standard output is closed")
+        try:
+            sys.stdout.write(text if text.endswith("\n") else text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise WssegError(f"cannot write to standard output: {error.strerror}") from None
+
+    def bar(self, total: int | None):
+        """Return a progress bar on standard error, shown only to a person at the end of a
+        pipeline."""
+        from tqdm import tqdm
+
+        show = (self.verbosity >= 0 and 2 not in self.closed and os.isatty(2)
+                and not _is_pipe(1))
+        return tqdm(total=total, unit="img", desc=self.tool, file=sys.stderr, leave=False,
+                    disable=not show)
+
+
+def _is_pipe(number: int) -> bool:
+    import stat
+
+    try:
+        return stat.S_ISFIFO(os.fstat(number).st_mode)
+    except OSError:
+        return False
+
+
+def die_by(number: int) -> None:
+    """End this process by the signal it received, as shells expect."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -1,0 +1,358 @@
+"""What every tool that reads records does: open places, choose records, work, write, report."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+import click
+
+from wsseg import __version__
+from wsseg.cli import _options
+from wsseg.cli._env import Env
+from wsseg.cli._parallel import Failure, Ready, ordered_map
+from wsseg.errors import (ExitStatus, IncompleteError, RecordError, UsageError,
+                          WssegError)
+from wsseg.io.header import Header, Total, history_entry
+from wsseg.io.kinds import KINDS, kind_of
+from wsseg.io.places import Sink, open_sink, open_source
+from wsseg.io.record import Packed, Record
+from wsseg.io.source import Source
+
+
+@dataclass
+class Flow:
+    """One run of a tool over records. Made from the shared options by ``_options.flow``."""
+
+    env: Env
+    tool: str
+    arguments: list[str]
+    parameters: dict[str, Any]
+    inputs: tuple[str, ...] = ("-",)
+    output: str = "-"
+    mode: str = "new"
+    jobs: int = 1
+    shard: tuple[int, int] | None = None
+    key_file: str | None = None
+    keep: tuple[str, ...] = ()
+    keep_going: bool = False
+    classes_spec: str | None = None
+    images: str | None = None
+    failed: int = 0
+    cut: str | None = None
+    _joined: list[_Join] = field(default_factory=list)
+
+    @staticmethod
+    def of(context: click.Context, shared: dict[str, Any], rest: dict[str, Any]) -> Flow:
+        """Build from click's context. Raises UsageError for options that contradict."""
+        if shared.get("overwrite") and shared.get("resume"):
+            raise UsageError("--overwrite and --resume exclude each other")
+        mode = "overwrite" if shared.get("overwrite") else "new"
+        inputs = shared.get("inputs") or (shared.get("input", "-"),)
+        if inputs.count("-") + (shared.get("images") == "-") > 1:
+            raise UsageError("only one input can be standard input")
+        for kind in shared.get("keep", ()):
+            if kind not in KINDS:
+                raise UsageError(f"--keep {kind}: no such kind; there are {', '.join(KINDS)}")
+        flow = Flow(context.obj, context.command_path.replace(" ", "-"),
+                    _arguments(context.command, rest), _plain(rest), inputs,
+                    shared.get("output", "-"), "resume" if shared.get("resume") else mode,
+                    shared.get("jobs", 1), shared.get("shard"), shared.get("key_file"),
+                    tuple(shared.get("keep", ())), shared.get("keep_going", False),
+                    shared.get("classes"), shared.get("images"))
+        flow.env.say(f"parameters {flow.parameters}", 1)
+        return flow
+
+    # -- reading ---------------------------------------------------------------------------
+
+    @cached_property
+    def classes(self) -> tuple[str, ...] | None:
+        """Class names given on the command line."""
+        if self.classes_spec is None:
+            return None
+        from wsseg.data.names import load_names
+
+        return load_names(self.classes_spec)
+
+    @cached_property
+    def wanted(self) -> dict[str, None] | None:
+        """Keys listed with --keys."""
+        if self.key_file is None:
+            return None
+        from wsseg.data.lists import read_list
+
+        return dict.fromkeys(read_list(self.key_file))
+
+    def open(self, place: str | None = None, *, as_kind: str | None = None) -> Source:
+        """Open a place (default: the first input), or say why there is nothing to read."""
+        place = self.inputs[0] if place is None else place
+        if place == "-":
+            if 0 in self.env.closed:
+                raise UsageError("standard input is closed and no input is named")
+            if os.isatty(0):
+                raise UsageError("no input: name a directory or file, or pipe records in "
+                                 f"(see {self.tool} --help)")
+        return open_source(place, as_kind=as_kind, classes=self.classes)
+
+    def join(self, place: str | None, role: str, kinds: set[str] | None = None,
+             as_kind: str | None = None) -> Source | None:
+        """Add the kinds of another place to every record, looked up by key or in lock-step."""
+        if place is None:
+            return None
+        source = self.open(place, as_kind=as_kind)
+        self._joined.append(_Join(source, role, kinds))
+        return source
+
+    def join_images(self) -> Source | None:
+        """Add the photos of --images, if given."""
+        return self.join(self.images, "images", {"image"}, "image")
+
+    def _in_shard(self, key: str) -> bool:
+        if self.shard is None:
+            return True
+        part, count = self.shard
+        return int(hashlib.sha256(key.encode()).hexdigest()[:15], 16) % count == part - 1
+
+    def selected(self, source: Source) -> list[str] | None:
+        """Return the keys to be read, None for a stream. Raises UsageError for listed keys
+        that are not there, unless --keep-going."""
+        if not hasattr(source, "get"):
+            return None
+        keys = source.keys()
+        if self.wanted is not None:
+            self._complain_missing(self.wanted, set(keys), f"listed in {self.key_file} but not in "
+                                                           f"{source.where}")
+            keys = [k for k in keys if k in self.wanted]
+        return [k for k in keys if self._in_shard(k)]
+
+    def _complain_missing(self, keys: Iterable[str], there: set[str], what: str) -> None:
+        missing = [k for k in keys if k not in there]
+        if missing:
+            text = (f"{len(missing)} records are {what}: {', '.join(missing[:5])}"
+                    f"{' ...' if len(missing) > 5 else ''}")
+            if not self.keep_going:
+                raise UsageError(f"{text} (--keep-going leaves them out)")
+            self.env.say(text)
+
+    def records(self, source: Source) -> Iterator[Record | Ready]:
+        """Yield the chosen records with what is joined to them; a bad one as Ready(Failure).
+
+        A source that turns out incomplete is remembered in ``cut`` and reported at the end.
+        """
+        keys = self.selected(source)
+        for joined in self._joined if keys is not None else ():
+            if hasattr(joined.source, "get") and joined.role != "extra":
+                self._complain_missing(keys, set(joined.source.keys()),
+                                       f"without counterpart in {joined.source.where}")
+        try:
+            for record in self._stream(source) if keys is None else self._look_up(source, keys):
+                if isinstance(record, Record):
+                    try:
+                        for joined in self._joined:
+                            joined.add(record)
+                    except RecordError as error:
+                        record = Ready(Failure(record.key, str(error)))
+                yield record
+        except IncompleteError as error:
+            self.cut = str(error)
+
+    def _look_up(self, source: Source, keys: list[str]) -> Iterator[Record | Ready]:
+        for key in keys:
+            try:
+                yield source.get(key)
+            except RecordError as error:
+                yield Ready(Failure(key, str(error)))
+        source.check_complete()
+
+    def _stream(self, source: Source) -> Iterator[Record]:
+        seen = set()
+        for record in source:
+            if self.wanted is not None:
+                if record.key not in self.wanted:
+                    continue
+                seen.add(record.key)
+            if self._in_shard(record.key):
+                yield record
+        if self.wanted is not None:
+            self._complain_missing(self.wanted, seen, f"listed in {self.key_file} but not in "
+                                                      f"{source.where}")
+
+    # -- working ---------------------------------------------------------------------------
+
+    def map(self, step: Callable[[Record], Any], source: Source, *, batch: int = 1,
+            again: Callable[[str], Packed | None] | None = None) -> Iterator[Any]:
+        """Yield step(record) of every good record, in order, with a progress bar.
+
+        The first failure ends the run with its message, or, with --keep-going, is reported
+        and counted. again: gives the finished record of an earlier run, if there is one.
+        """
+        def items() -> Iterator[Any]:
+            for item in self.records(source):
+                done = again(item.key) if again and isinstance(item, Record) else None
+                yield item if done is None else Ready((done, done.digest, True))
+
+        keys = self.selected(source)
+        with self.env.bar(source.header.count if keys is None else len(keys)) as bar:
+            jobs = self.jobs if keys is None else max(1, min(self.jobs, len(keys)))
+            for result in ordered_map(step, items(), jobs=jobs, batch=batch):
+                bar.update()
+                if not isinstance(result, Failure):
+                    yield result
+                    continue
+                if not self.keep_going:
+                    if self.env.verbosity >= 2 and result.trace:
+                        self.env.say(result.trace)
+                    raise RecordError(f"{result.key}: {result.message}")
+                bar.clear()
+                self.env.say(f"{result.key}: {result.message}")
+                self.failed += 1
+
+    def status(self) -> ExitStatus:
+        """Report a cut input or left-out records, and return the exit status they mean."""
+        if self.cut is not None:
+            raise IncompleteError(self.cut)
+        if self.failed:
+            self.env.say(f"{self.failed} records failed and were left out")
+            return ExitStatus.SOME_FAILED
+        return ExitStatus.OK
+
+    def run(self, step: Callable[[Record], Record], source: Source, *, reads: Sequence[str] = (),
+            writes: Sequence[str] = (), classes: Sequence[str] | None = None,
+            history: bool = True, only: bool = False) -> ExitStatus:
+        """Pass every record through ``step`` and write it to the output.
+
+        reads: kinds that the step uses up, dropped unless kept; writes: kinds that it makes;
+        only: drop everything else as well; classes: new class names; history: False for a
+        tool that changes no record.
+        """
+        if self.output == "-" and (1 in self.env.closed or os.isatty(1)):
+            raise UsageError("standard output is a terminal, and records are binary: add -o "
+                             "DIRECTORY, -o FILE.h5 or pipe into another tool"
+                             if 1 not in self.env.closed else "standard output is closed")
+        self._refuse_own_input(source)
+        make = partial(_make, step, frozenset(reads) - {*writes, *self.keep},
+                       frozenset({*writes, *self.keep}) if only else None)
+        header = self._header(source, reads, writes, classes, history, only)
+        sink = open_sink(self.output, header, mode=self.mode)
+        total = Total()
+        try:
+            resumed = sink.take if self.mode == "resume" else None
+            for packed, digest, taken in self.map(make, source, again=resumed):
+                sink.write(packed, digest, taken=taken)
+                total.add(digest, packed.supervision)
+            total.failed = self.failed + (source.end.failed if source.end else 0)
+            return self._close(sink, total, header)
+        except BaseException as error:
+            sink.abort(str(error) if isinstance(error, WssegError) else None)
+            raise
+
+    def _close(self, sink: Sink, total: Total, header: Header) -> ExitStatus:
+        if self.cut is not None:
+            raise IncompleteError(self.cut)
+        sink.finish(total.end(header))
+        self.env.say(f"{total.records} records written to {self.output}", 1)
+        return self.status()
+
+    def _refuse_own_input(self, source: Source) -> None:
+        """An output must not be one of the places being read."""
+        if self.output == "-":
+            return
+        out = os.path.realpath(self.output)
+        for place in (*self.inputs, *(j.source.where for j in self._joined)):
+            if place != "-" and os.path.realpath(place) == out:
+                raise UsageError(f"{self.output} is also an input: write to another place")
+
+    def _header(self, source: Source, reads: Sequence[str], writes: Sequence[str],
+                classes: Sequence[str] | None, history: bool, only: bool) -> Header:
+        base = source.header
+        keys = self.selected(source)
+        gone = set(reads) - set(self.keep)
+        kinds = {*(() if only else set(base.kinds) - gone), *writes,
+                 *(k for k in self.keep if k in base.kinds or k == "image")}
+        names = tuple(classes) if classes is not None else base.classes or self.classes
+        spent = dict(base.supervision)
+        inputs = {"input": base}
+        for joined in self._joined:
+            inputs[joined.role] = joined.source.header
+        count = len(keys) if keys is not None and not self.keep_going else None
+        if count is None and self.wanted is None and self.shard is None and not self.keep_going:
+            count = base.count
+        entry = history_entry(self.tool, __version__, self.arguments, self.parameters,
+                              {role: h for role, h in inputs.items() if h.history})
+        return replace(base, kinds=tuple(sorted(kinds)), classes=names, count=count,
+                       history=base.history + ((entry,) if history else ()), supervision=spent)
+
+
+@dataclass
+class _Join:
+    """Another place whose kinds are added to each record."""
+
+    source: Source
+    role: str
+    kinds: set[str] | None
+    _records: Iterator[Record] | None = None
+
+    def add(self, record: Record) -> None:
+        if self.kinds is not None and self.kinds <= record.kinds():
+            return
+        other = self._find(record.key)
+        if other is None:
+            return
+        record.join({s: m for s, m in other.members.items()
+                     if self.kinds is None or kind_of(s) in self.kinds})
+
+    def _find(self, key: str) -> Record | None:
+        if hasattr(self.source, "get"):
+            try:
+                return self.source.get(key)
+            except KeyError:
+                if self.role == "extra":
+                    return None
+                raise RecordError(f"no counterpart in {self.source.where}") from None
+        if self._records is None:
+            self._records = iter(self.source)
+        other = next(self._records, None)
+        if other is None or other.key != key:
+            raise UsageError(f"{self.source.where} is not in the order of the input (it has "
+                              f"{other.key if other else 'no more records'} where {key} is "
+                              "due): write it to a directory first")
+        return other
+
+
+def _make(step: Callable[[Record], Record], drop: frozenset[str], only: frozenset[str] | None,
+          record: Record) -> tuple[Packed, str, bool]:
+    """Work on one record and encode it, in a worker."""
+    result = step(record)
+    for kind in drop:
+        result.drop(kind)
+    if only is not None:
+        result.keep(set(only) | {k for k in result.kinds() if k not in KINDS})
+    packed = result.pack()
+    return packed, packed.digest, False
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as JSON holds them, without those that do not change the result."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in sorted(parameters.items())
+            if k not in _options.SHARED and v is not None}
+
+
+def _arguments(command: click.Command, values: dict[str, Any]) -> list[str]:
+    """The command line again, from the parameters that differ from their defaults."""
+    result = []
+    for param in command.params:
+        if not isinstance(param, click.Option) or param.name not in values:
+            continue
+        value = values[param.name]
+        if param.name in _options.SHARED or value is None or value == param.default or value == ():
+            continue
+        flag = max(param.opts, key=len)
+        for one in value if isinstance(value, tuple) and param.multiple else (value,):
+            result.append(flag)
+            if not param.is_flag:
+                result.append(str(one))
+    return result

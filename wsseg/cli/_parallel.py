@@ -1,0 +1,173 @@
+"""Records through worker processes: in order, in bounded memory, and never a hang."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from wsseg.errors import UnsafeError, WssegError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What became of a record that could not be processed."""
+
+    key: str
+    message: str
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An item that needs no work: its value is handed on as it is, in its turn."""
+
+    value: Any
+
+
+def attempt(step: Callable[[Any], Any], record: Any) -> Any:
+    """Return step(record), or a Failure. Raises UnsafeError, which nothing passes over."""
+    try:
+        return step(record)
+    except UnsafeError as error:
+        raise UnsafeError(f"{record.key}: {error}") from None
+    except WssegError as error:
+        return Failure(record.key, str(error))
+    except MemoryError:
+        return Failure(record.key, "out of memory: use fewer --jobs or smaller images")
+    except Exception as error:
+        return Failure(record.key, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _attempt_all(step: Callable[[Any], Any], batch: list[Any]) -> list[Any]:
+    return [attempt(step, record) for record in batch]
+
+
+def _worker() -> None:
+    """Prepare a worker: one inner thread, deaf to Ctrl-C, gone when its parent is."""
+    import multiprocessing
+    import signal
+    import sys
+    from multiprocessing.connection import wait
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(0)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def ordered_map(step: Callable[[Any], Any], items: Iterable[Any], *, jobs: int,
+                batch: int = 1) -> Iterator[Any]:
+    """Yield ``attempt(step, item)`` for every item, in order.
+
+    jobs: worker processes; 1 works in this one. batch: items handed over at once. A thread
+    reads ``items``, so results leave while the input is slow; at most about ``2 * jobs``
+    batches are held. Raises WssegError when a worker is killed.
+    """
+    if jobs <= 1:
+        for item in items:
+            yield item.value if isinstance(item, Ready) else attempt(step, item)
+        return
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    with _Pool(step, items, jobs, batch) as pool:
+        yield from pool.results()
+
+
+class _Pool:
+    def __init__(self, step: Callable, items: Iterable[Any], jobs: int, batch: int) -> None:
+        import multiprocessing
+        import sys
+
+        method = "fork" if sys.platform == "linux" else None
+        self._step, self._items, self._batch = step, items, batch
+        self._executor = ProcessPoolExecutor(jobs, multiprocessing.get_context(method),
+                                             initializer=_worker)
+        self._queue: queue.Queue[Any] = queue.Queue(2 * jobs)
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> _Pool:
+        self._executor.submit(int).result()  # fork before there is a second thread
+        threading.Thread(target=self._feed, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._stopped.set()
+        workers = list((self._executor._processes or {}).values())
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        if kind is not None:
+            for worker in workers:
+                worker.kill()
+
+    def _put(self, item: Any) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._queue.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+        raise _Stopped
+
+    def _feed(self) -> None:
+        try:
+            group: list[Any] = []
+            for item in self._items:
+                if isinstance(item, Ready):
+                    self._submit(group)
+                    group = []
+                    self._put(([None], item))
+                    continue
+                group.append(item)
+                if len(group) == self._batch:
+                    self._submit(group)
+                    group = []
+            self._submit(group)
+            self._put(None)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._forward(error)
+
+    def _forward(self, error: BaseException) -> None:
+        try:
+            self._put(error)
+        except _Stopped:
+            pass
+
+    def _submit(self, group: list[Any]) -> None:
+        if group:
+            self._put((group, self._executor.submit(_attempt_all, self._step, group)))
+
+    def results(self) -> Iterator[Any]:
+        while (entry := self._queue.get()) is not None:
+            if isinstance(entry, BrokenProcessPool):
+                raise WssegError(_KILLED)
+            if isinstance(entry, BaseException):
+                raise entry
+            group, done = entry
+            if isinstance(done, Future):
+                try:
+                    yield from done.result()
+                except BrokenProcessPool:
+                    raise WssegError(f"{group[0].key}: {_KILLED}") from None
+            else:
+                yield done.value
+
+
+_KILLED = "a worker was killed while it worked on this (out of memory?): use fewer --jobs"
+
+
+class _Stopped(Exception):
+    pass
