@@ -1,21 +1,62 @@
 """ws-cat: any form in, any form out."""
-from wsseg.cli import _options
-from wsseg.cli._command import tool
+
+from __future__ import annotations
+
 from functools import partial
+
 import click
 
+from wsseg.cli import _options
+from wsseg.cli._command import tool
 
-def _step(record, **kw):
-    return record
+FORMATS = ("voc", "cityscapes", "coco", "coco-panoptic", "scribblesup", "labelme", "tags")
 
 
 @tool("ws-cat")
 @_options.flow(many=True, images=True)
-def main(flow):
-    """Tmp."""
-    source = flow.open()
+@click.option("--from", "form", type=click.Choice(FORMATS),
+              help="Read INPUT as this foreign data set.")
+@click.option("--split", help="Split of a foreign data set: train, val, or a list file.")
+@click.option("--as", "as_kind", type=click.Choice(["image", "label", "scribble"]),
+              help="What the pictures of a foreign folder are (default: .jpg is a photo, .png a "
+              "label map).")
+@click.option("--only", multiple=True, metavar="KIND",
+              help="Write only this kind; may be repeated.")
+@click.option("--with", "extra", multiple=True, metavar="PLACE",
+              help="Add the kinds of another place to the records of the same key.")
+@click.option("--remap", metavar="FROM=TO,...", help="Change class ids of label maps, such as "
+              "38=255,254=0.")
+@click.option("--colours", type=click.Choice(["voc", "cityscapes"]),
+              help="Turn masks in these colours into class ids.")
+@click.option("--exif", type=click.Choice(["apply", "ignore"]),
+              help="What to do with rotated photos; they are refused otherwise.")
+def main(flow, form, split, as_kind, only, extra, remap, colours, exif):
+    """Convert records from any form into any form, and choose among them.
+
+    INPUT is a directory, a .h5 or .tar file, a folder of photos or masks, or - for standard
+    input; several inputs follow one another. What is written depends on the output's name:
+    a directory, NAME.h5, NAME.tar, or a tar stream on standard output. Nothing is changed
+    unless an option says so, and the forms are interchangeable byte for byte.
+
+    \b
+    Examples:
+      ws-cat SegmentationClass --classes voc -o masks.h5
+      ws-cat --from voc VOCdevkit/VOC2012 --split val --only label -o val/
+      ws-cat part1.tar part2.tar part3.tar -o all/
+      ws-cat boxes/ --keys train.txt --shard 2/8 | ws-boxfill --images JPEGImages -o part2.tar
+    """
+    from wsseg.cli import _convert
+
+    source = _convert.open_all(flow, form, split, as_kind)
     flow.join_images()
-    return flow.run(_step, source, history=False)
+    for place in extra:
+        flow.join(place, "extra")
+    step = partial(_convert.step, truth=form is not None, only=frozenset(only), exif=exif,
+                   remap=_convert.parse_remap(remap), colours=colours)
+    changes = bool(form or remap or colours or exif)
+    return flow.run(step, source, writes=only or sorted(source.header.kinds), only=bool(only),
+                    history=changes)
+
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,1 @@
+"""Weak labels to maps and back: functions from arrays to arrays."""

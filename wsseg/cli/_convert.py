@@ -1,0 +1,127 @@
+"""What ws-cat does to a record, and how it puts several inputs in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from wsseg.cli._flow import Flow
+from wsseg.cli._supervision import spent
+from wsseg.errors import RecordError, UsageError
+from wsseg.io.header import End, Header
+from wsseg.io.kinds import KINDS
+from wsseg.io.record import Record
+from wsseg.io.source import Source
+
+
+def open_all(flow: Flow, form: str | None, split: str | None, as_kind: str | None) -> Source:
+    """Open every input, one after the other as one source.
+
+    Raises UsageError when a split is given for what has none, or when the inputs' classes
+    differ.
+    """
+    if form is None and split is not None:
+        raise UsageError("--split belongs to --from; use --keys to choose records by a list")
+    if form is None:
+        sources = [flow.open(place, as_kind=as_kind) for place in flow.inputs]
+    else:
+        from wsseg.data import open_dataset
+
+        if "-" in flow.inputs:
+            raise UsageError(f"--from {form} needs the data set's path as INPUT")
+        sources = [open_dataset(form, place, split=split, classes=flow.classes)
+                   for place in flow.inputs]
+    return sources[0] if len(sources) == 1 else _Row(sources)
+
+
+class _Row:
+    """Several sources, one after the other."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self.where = " ".join(s.where for s in sources)
+        self.end: End | None = None
+        first = sources[0].header
+        for source in sources[1:]:
+            if source.header.recipe()[1:] != first.recipe()[1:]:
+                raise UsageError(f"{source.where} has other classes than {sources[0].where}")
+        counts = [s.header.count for s in sources]
+        self.header: Header = replace(
+            first, kinds=tuple(sorted({k for s in sources for k in s.header.kinds})),
+            count=None if None in counts else sum(counts))
+
+    def __iter__(self) -> Iterator[Record]:
+        seen: set[str] = set()
+        failed = 0
+        for source in self._sources:
+            for record in source:
+                if record.key in seen:
+                    raise UsageError(f"{record.key} is in two of the inputs")
+                seen.add(record.key)
+                yield record
+            failed += source.end.failed if source.end else 0
+        self.end = End(len(seen), failed, "", "")
+
+
+def parse_remap(text: str | None) -> dict[int, int]:
+    """Parse ``FROM=TO,...``. Raises UsageError for anything else."""
+    result = {}
+    for part in text.split(",") if text else ():
+        old, equals, new = part.partition("=")
+        if not (equals and old.strip().isdecimal() and new.strip().isdecimal()
+                and int(old) < 65536 and int(new) < 65536):
+            raise UsageError(f"--remap {part!r} is not FROM=TO with class ids")
+        result[int(old)] = int(new)
+    return result
+
+
+def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
+         remap: dict[int, int], colours: str | None) -> Record:
+    """Convert one record as ws-cat's options say; count what a person labelled in it."""
+    if colours is not None:
+        _from_colours(record, colours)
+    if truth and not record.supervision:
+        record.supervision = spent(record, truth=True)
+    if exif is not None and "image" in record:
+        _turn(record, exif)
+    if remap and "label" in record:
+        label = record.get("label")
+        table = np.arange(max(int(label.max(initial=0)), *remap, *remap.values()) + 1)
+        for old, new in remap.items():
+            table[old] = new
+        record.set("label", table[label].astype(np.uint8 if table.max() < 256 else np.uint16))
+    missing = [k for k in only if k in KINDS and k not in record]
+    if missing:
+        raise RecordError(f"has no {missing[0]} (it holds "
+                          f"{', '.join(sorted(record.kinds())) or 'nothing'})")
+    return record
+
+
+def _turn(record: Record, exif: str) -> None:
+    from wsseg.io.photo import decode_photo, encode_photo, exif_orientation
+
+    (suffix, data), = record.read("image").items()
+    if exif_orientation(data) != 1:
+        record.drop("image")
+        record.members["image.png"] = encode_photo(decode_photo(data, exif=exif))
+
+
+def _from_colours(record: Record, name: str) -> None:
+    """Replace a colour mask by class ids; a colour of no class is refused with its count."""
+    from wsseg.data.colours import palette
+    from wsseg.io.photo import decode_photo
+
+    (_, data), = record.read("label").items()
+    pixels = decode_photo(data).astype(np.int64) @ (65536, 256, 1)
+    colours, ids = palette(name)
+    codes = colours.astype(np.int64) @ (65536, 256, 1)
+    order = np.argsort(codes)
+    slot = np.clip(np.searchsorted(codes[order], pixels), 0, len(codes) - 1)
+    odd = codes[order][slot] != pixels
+    if odd.any():
+        y, x = np.argwhere(odd)[0]
+        raise RecordError(f"{int(odd.sum())} pixels have no colour of {name}, the first at x={x}, "
+                          f"y={y}: #{int(pixels[y, x]):06x}")
+    record.set("label", ids[order][slot].astype(np.uint8))

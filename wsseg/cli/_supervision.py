@@ -1,0 +1,46 @@
+"""How much a person labelled: what a record's supervision is counted from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wsseg.io.kinds import WEAK, background_id
+from wsseg.io.record import Record, Supervision
+
+
+def spent(record: Record, *, truth: bool = False) -> Supervision:
+    """Return kind -> (classes, objects) for the labels in a record that a person gave.
+
+    Weak kinds count as what they are. Label and instance maps count as ``masks`` only where
+    ``truth`` says that they are ground truth: a folder of masks may as well be predictions.
+    """
+    result: Supervision = {}
+    for kind in WEAK:
+        if kind in record:
+            result[kind] = _count(kind, record.get(kind))
+    if truth and ("instance" in record or "label" in record):
+        result["masks"] = count_masks(record)
+    return result
+
+
+def count_masks(record: Record, min_area: int = 1) -> tuple[int, int]:
+    """Return (classes, objects) of a label or instance map."""
+    from wsseg.annotate.objects import connected_objects
+
+    if "instance" in record:
+        things = [s.cls for s in record.get("instance").segments]
+        return len(set(things)), len(things)
+    _, classes = connected_objects(record.get("label"), min_area=min_area,
+                                   background=background_id(record.names))
+    return len(set(classes.tolist())), len(classes)
+
+
+def _count(kind: str, value) -> tuple[int, int]:
+    if kind == "tags":
+        return len(value), len(value)
+    if kind == "counts":
+        return len(value), sum(value.values())
+    if kind == "scribble":
+        drawn = set(np.unique(value).tolist()) - {0, 255}
+        return len(drawn), len(drawn)
+    return len(set(value.classes.tolist())), len(value.classes)
