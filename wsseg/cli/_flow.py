@@ -15,6 +15,7 @@ from wsseg import __version__
 from wsseg.cli import _options
 from wsseg.cli._env import Env
 from wsseg.cli._parallel import Failure, Ready, ordered_map
+from wsseg.cli._supervision import spent
 from wsseg.errors import (ExitStatus, IncompleteError, RecordError, UsageError,
                           WssegError)
 from wsseg.io.header import Header, Total, history_entry
@@ -26,7 +27,12 @@ from wsseg.io.source import Source
 
 @dataclass
 class Flow:
-    """One run of a tool over records. Made from the shared options by ``_options.flow``."""
+    """One run of a tool over records. Made from the shared options by ``_options.flow``.
+
+    failed: records left out so far; cut: why an input is incomplete; only: chooses records by
+    key; lenient: listed keys that are not there are only noted; wrap: turns each record into
+    what the step is given.
+    """
 
     env: Env
     tool: str
@@ -44,6 +50,9 @@ class Flow:
     images: str | None = None
     failed: int = 0
     cut: str | None = None
+    only: Callable[[str], bool] | None = None
+    lenient: bool = False
+    wrap: Callable[[Record], Any] | None = None
     _joined: list[_Join] = field(default_factory=list)
 
     @staticmethod
@@ -59,7 +68,7 @@ class Flow:
             if kind not in KINDS:
                 raise UsageError(f"--keep {kind}: no such kind; there are {', '.join(KINDS)}")
         flow = Flow(context.obj, context.command_path.replace(" ", "-"),
-                    _arguments(context.command, rest), _plain(rest), inputs,
+                    _arguments(context, rest), _plain(rest), inputs,
                     shared.get("output", "-"), "resume" if shared.get("resume") else mode,
                     shared.get("jobs", 1), shared.get("shard"), shared.get("key_file"),
                     tuple(shared.get("keep", ())), shared.get("keep_going", False),
@@ -111,13 +120,15 @@ class Flow:
         """Add the photos of --images, if given."""
         return self.join(self.images, "images", {"image"}, "image")
 
-    def _in_shard(self, key: str) -> bool:
+    def _chosen(self, key: str) -> bool:
+        if self.only is not None and not self.only(key):
+            return False
         if self.shard is None:
             return True
         part, count = self.shard
         return int(hashlib.sha256(key.encode()).hexdigest()[:15], 16) % count == part - 1
 
-    def selected(self, source: Source) -> list[str] | None:
+    def selected(self, source: Source, *, sharded: bool = True) -> list[str] | None:
         """Return the keys to be read, None for a stream. Raises UsageError for listed keys
         that are not there, unless --keep-going."""
         if not hasattr(source, "get"):
@@ -127,18 +138,18 @@ class Flow:
             self._complain_missing(self.wanted, set(keys), f"listed in {self.key_file} but not in "
                                                            f"{source.where}")
             keys = [k for k in keys if k in self.wanted]
-        return [k for k in keys if self._in_shard(k)]
+        return [k for k in keys if self._chosen(k)] if sharded else list(keys)
 
     def _complain_missing(self, keys: Iterable[str], there: set[str], what: str) -> None:
         missing = [k for k in keys if k not in there]
         if missing:
             text = (f"{len(missing)} records are {what}: {', '.join(missing[:5])}"
                     f"{' ...' if len(missing) > 5 else ''}")
-            if not self.keep_going:
+            if not (self.keep_going or self.lenient):
                 raise UsageError(f"{text} (--keep-going leaves them out)")
             self.env.say(text)
 
-    def records(self, source: Source) -> Iterator[Record | Ready]:
+    def records(self, source: Source) -> Iterator[Any]:
         """Yield the chosen records with what is joined to them; a bad one as Ready(Failure).
 
         A source that turns out incomplete is remembered in ``cut`` and reported at the end.
@@ -154,6 +165,8 @@ class Flow:
                     try:
                         for joined in self._joined:
                             joined.add(record)
+                        if self.wrap is not None:
+                            record = self.wrap(record)
                     except RecordError as error:
                         record = Ready(Failure(record.key, str(error)))
                 yield record
@@ -175,7 +188,7 @@ class Flow:
                 if record.key not in self.wanted:
                     continue
                 seen.add(record.key)
-            if self._in_shard(record.key):
+            if self._chosen(record.key):
                 yield record
         if self.wanted is not None:
             self._complain_missing(self.wanted, seen, f"listed in {self.key_file} but not in "
@@ -279,7 +292,7 @@ class Flow:
         for joined in self._joined:
             inputs[joined.role] = joined.source.header
         count = len(keys) if keys is not None and not self.keep_going else None
-        if count is None and self.wanted is None and self.shard is None and not self.keep_going:
+        if count is None and not (self.wanted or self.shard or self.only or self.keep_going):
             count = base.count
         entry = history_entry(self.tool, __version__, self.arguments, self.parameters,
                               {role: h for role, h in inputs.items() if h.history})
@@ -326,6 +339,8 @@ class _Join:
 def _make(step: Callable[[Record], Record], drop: frozenset[str], only: frozenset[str] | None,
           record: Record) -> tuple[Packed, str, bool]:
     """Work on one record and encode it, in a worker."""
+    if not record.canonical and not record.supervision:
+        record.supervision = spent(record)
     result = step(record)
     for kind in drop:
         result.drop(kind)
@@ -341,18 +356,15 @@ def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
             if k not in _options.SHARED and v is not None}
 
 
-def _arguments(command: click.Command, values: dict[str, Any]) -> list[str]:
+def _arguments(context: click.Context, values: dict[str, Any]) -> list[str]:
     """The command line again, from the parameters that differ from their defaults."""
     result = []
-    for param in command.params:
-        if not isinstance(param, click.Option) or param.name not in values:
-            continue
-        value = values[param.name]
-        if param.name in _options.SHARED or value is None or value == param.default or value == ():
+    for param in context.command.params:
+        value = values.get(param.name)
+        if (param.name in _options.SHARED or not isinstance(param, click.Option)
+                or value in (None, False, (), param.get_default(context))):
             continue
         flag = max(param.opts, key=len)
-        for one in value if isinstance(value, tuple) and param.multiple else (value,):
-            result.append(flag)
-            if not param.is_flag:
-                result.append(str(one))
+        for one in value if isinstance(value, tuple) else (value,):
+            result += [flag] if param.is_flag else [flag, str(one)]
     return result

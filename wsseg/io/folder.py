@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -84,6 +85,9 @@ class FolderSource:
                                  f"{kind_of(split[1])} of {split[0]}; remove one")
             members[split[1]] = name
         self._keys = sorted(self._index)
+        if not self.canonical:
+            kinds = {kind_of(s) for members in self._index.values() for s in members}
+            self.header = replace(self.header, kinds=tuple(sorted(kinds)))
         if not self._keys and not self.canonical:
             what = "photos" if as_kind == "image" else "photos, masks or labels"
             raise UsageError(f"{self.where}: no {what} found in it (looked for .jpg, .png and "

@@ -96,3 +96,10 @@ def kind_of(suffix: str) -> str:
 def suffixes_of(kind: str) -> tuple[str, ...]:
     """Return the suffixes that may hold ``kind``."""
     return KINDS[kind].suffixes if kind in KINDS else (kind,)
+
+
+def background_id(names: tuple[str, ...] | None) -> int | None:
+    """Return the class id that stands for "no object": 0, unless the classes have no background
+    (in Cityscapes 0 is road)."""
+    plain = names[0].lower() if names else "background"
+    return 0 if plain in ("background", "bg", "unlabeled", "unlabelled", "void") else None

@@ -44,28 +44,33 @@ def _to_rgb(image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def decode_photo(data: bytes, *, orientation: str = "refuse") -> np.ndarray:
+def decode_photo(data: bytes, *, exif: str = "refuse") -> np.ndarray:
     """Decode a photo to uint8 (H, W, 3) RGB.
 
     16-bit grey is scaled, CMYK and palettes are converted, an opaque alpha is dropped.
-    orientation: what to do with an EXIF rotation, which tools apply or ignore at will so that
+    exif: what to do with an EXIF rotation, which tools apply or ignore at will so that
     photo and mask come apart: ``refuse``, ``apply`` or ``ignore``. Raises RecordError for
     anything damaged or ambiguous, UnsafeError for too many pixels.
     """
     image = _open(data)
     turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-    if turned and orientation == "refuse":
+    if turned and exif == "refuse":
         raise RecordError("photo has an EXIF rotation, so its pixel grid is ambiguous: pass it "
                           "through ws-cat --exif apply (or ignore) first")
     try:
         image.load()
-        if turned and orientation == "apply":
+        if turned and exif == "apply":
             from PIL import ImageOps
 
             image = ImageOps.exif_transpose(image)
         return _to_rgb(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise RecordError(f"photo damaged ({error}; {len(data)} bytes)") from None
+
+
+def exif_orientation(data: bytes) -> int:
+    """Return a photo's EXIF orientation, 1 for an upright one."""
+    return _open(data).getexif().get(_ORIENTATION, 1) or 1
 
 
 def photo_size(data: bytes) -> tuple[int, int]:

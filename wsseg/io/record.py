@@ -26,16 +26,23 @@ class FileMember:
     path: str
 
     def read(self) -> bytes:
+        """Return the file's bytes. Raises RecordError if it is no ordinary, readable file."""
         try:
             handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(handle, "rb") as file:
+            try:
                 info = os.fstat(handle)
                 if not stat.S_ISREG(info.st_mode):
                     raise RecordError(f"{self.path} is not a regular file")
                 if info.st_size > MAX_MEMBER:
                     raise RecordError(f"{self.path} has {info.st_size} bytes: more than "
                                       f"{MAX_MEMBER}")
-                return file.read()
+                data = os.read(handle, info.st_size + 1)
+                if len(data) != info.st_size:  # huge, or growing while we look
+                    with os.fdopen(os.dup(handle), "rb") as file:
+                        data += file.read()
+                return data
+            finally:
+                os.close(handle)
         except OSError as error:
             raise RecordError(f"cannot read {self.path}: {error.strerror}") from None
 

@@ -1,0 +1,116 @@
+"""What ws-weaken does to a record, and which records it leaves strong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsseg.annotate.objects import (connected_objects, count_objects, inner_points,
+                                    present_classes, tight_boxes)
+from wsseg.cli._flow import Flow
+from wsseg.cli._supervision import count_masks, spent
+from wsseg.errors import RecordError, UsageError
+from wsseg.io.kinds import background_id
+from wsseg.io.record import Record
+from wsseg.io.source import Source
+from wsseg.io.values import Boxes, Points
+
+
+def check(wanted: Sequence[str], chosen: Chosen | None, part: str) -> None:
+    """Raise UsageError for a choice of options that would make nothing."""
+    if not wanted and part != "strong":
+        raise UsageError("choose at least one of --tags --counts --boxes --points --scribbles")
+    if part != "both" and chosen is None:
+        raise UsageError(f"--part {part} needs --count or --fraction")
+
+
+def draw(seed: int, key: str) -> int:
+    """Return a number in [0, 2**60) that depends on seed and key alone."""
+    return int(hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()[:15], 16)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The records that stay strong: those whose draw is at most ``limit``."""
+
+    seed: int
+    limit: int
+
+    def __call__(self, key: str) -> bool:
+        return draw(self.seed, key) <= self.limit
+
+    def weak(self, key: str) -> bool:
+        return not self(key)
+
+
+def choose(flow: Flow, source: Source, count: int | None, fraction: float | None,
+           seed: int) -> Chosen | None:
+    """Return which records stay strong, or None when all are weakened.
+
+    Records are ranked by a hash of seed and key, so that a larger subset contains a smaller
+    one. Raises UsageError for both or for a count that cannot be reached or known.
+    """
+    if count is not None and fraction is not None:
+        raise UsageError("--count and --fraction exclude each other")
+    if fraction is not None:
+        return Chosen(seed, int(fraction * (1 << 60)) - 1)
+    if count is None:
+        return None
+    keys = flow.selected(source, sharded=False)
+    if keys is None:
+        raise UsageError("--count needs to know all keys: use --fraction on a stream, or a "
+                         "directory or HDF5 file as INPUT")
+    if count > len(keys):
+        raise UsageError(f"--count {count}: there are only {len(keys)} records")
+    return Chosen(seed, sorted(draw(seed, k) for k in keys)[count - 1] if count else -1)
+
+
+def step(record: Record, *, wanted: Sequence[str], strong: Chosen | None, seed: int,
+         random_points: bool, min_area: int) -> Record:
+    """Weaken one record, or count what its strong label cost and leave it."""
+    if strong is not None and strong(record.key):
+        record.supervision = {"masks": count_masks(record, min_area)}
+        return record
+    ids, classes, tags = _objects(record, min_area)
+    numbers = np.arange(1, len(classes) + 1)
+    rng = np.random.default_rng(draw(seed, record.key))
+    size = ids.shape
+    if "tags" in wanted:
+        record.set("tags", tags)
+    if "counts" in wanted:
+        record.set("counts", count_objects(classes))
+    if "boxes" in wanted:
+        record.set("boxes", Boxes(tight_boxes(ids, numbers), classes, size))
+    if "points" in wanted:
+        points = inner_points(ids, numbers, rng if random_points else None)
+        record.set("points", Points(points, classes, size))
+    if "scribbles" in wanted:
+        from wsseg.annotate.scribble import draw_scribbles
+
+        label = record.get("label") if "label" in record else (ids > 0).astype(np.uint8)
+        record.set("scribble", draw_scribbles(label, ids, classes, rng))
+    for kind in ("label", "instance"):
+        record.drop(kind)
+    record.supervision = spent(record)
+    return record
+
+
+def _objects(record: Record, min_area: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """Return ids int32 (H, W) with things numbered 1..N, the class of each, and all tags."""
+    if "instance" in record:
+        value = record.get("instance")
+        things = [s for s in value.segments if s.thing]
+        table = np.zeros(65536, np.int32)
+        table[[s.id for s in things]] = np.arange(1, len(things) + 1)
+        tags = tuple(sorted({s.cls for s in value.segments}))
+        return table[value.ids], np.array([s.cls for s in things], np.int64), tags
+    if "label" not in record:
+        raise RecordError("has no label or instance map to weaken (it holds "
+                          f"{', '.join(sorted(record.kinds())) or 'nothing'})")
+    label = record.get("label")
+    background = background_id(record.names)
+    return (*connected_objects(label, background=background, min_area=min_area),
+            present_classes(label, background=background))

@@ -1,0 +1,71 @@
+"""ws-weaken: strong labels to weak ones."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+
+from wsseg.cli import _options
+from wsseg.cli._command import tool
+
+WEAK = ("tags", "counts", "boxes", "points", "scribbles")
+
+
+@tool("ws-weaken")
+@_options.flow()
+@click.option("--tags", is_flag=True, help="Make image tags: the classes that occur.")
+@click.option("--counts", is_flag=True, help="Make the number of objects of each class.")
+@click.option("--boxes", is_flag=True, help="Make the tight box of each object.")
+@click.option("--points", is_flag=True, help="Make one point in each object, deep inside.")
+@click.option("--scribbles", is_flag=True, help="Make scribbles in objects and background.")
+@click.option("--count", type=click.IntRange(0), metavar="N",
+              help="Leave N records strong, chosen at random; the rest are weakened. A larger N "
+              "contains a smaller one.")
+@click.option("--fraction", type=click.FloatRange(0, 1), metavar="F",
+              help="Leave each record strong with probability F.")
+@click.option("--part", type=click.Choice(["both", "strong", "weak"]), default="both",
+              show_default=True, help="Which part of a strong/weak mixture to write.")
+@click.option("--subset-seed", type=int, default=0, show_default=True,
+              help="Chooses which records stay strong.")
+@click.option("--seed", type=int, default=0, show_default=True,
+              help="Of scribbles and random points.")
+@click.option("--random-points", is_flag=True, help="Points anywhere in the object.")
+@click.option("--min-area", type=click.IntRange(1), default=16, show_default=True,
+              metavar="PIXELS", help="Smaller parts of a label map are no objects of their own.")
+def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, subset_seed, seed,
+         random_points, min_area):
+    """Make weak labels from strong ones, as an annotator would have given them.
+
+    INPUT holds label maps or instance maps. Without instance maps, objects are the connected
+    components of each class: touching objects of one class count as one. The result's
+    supervision is that of the weak labels, so its price is what they would have cost.
+
+    With --count or --fraction some records keep their strong labels: a semi-supervised set.
+
+    \b
+    Examples:
+      ws-weaken SegmentationClass --classes voc --boxes -o boxes/
+      ws-weaken masks/ --tags --counts --points -o weak.h5
+      ws-weaken masks/ --boxes --count 100 --subset-seed 3 -o semi/
+      ws-weaken masks/ --boxes | ws-boxfill --images JPEGImages -o filled/
+    """
+    from wsseg.cli import _weaken
+
+    wanted = [k for k, on in zip(WEAK, (tags, counts, boxes, points, scribbles)) if on]
+    source = flow.open()
+    chosen = _weaken.choose(flow, source, count, fraction, subset_seed)
+    _weaken.check(wanted, chosen, part)
+    if part != "both":
+        flow.only = chosen if part == "strong" else chosen.weak
+    step = partial(_weaken.step, wanted=wanted, strong=chosen, seed=seed,
+                   random_points=random_points, min_area=min_area)
+    kinds = ["scribble" if k == "scribbles" else k for k in wanted]
+    strong = () if chosen is None or part == "weak" else \
+        [k for k in ("instance", "label") if k in source.header.kinds]
+    return flow.run(step, source, reads=() if strong else ("label", "instance"),
+                    writes=(*kinds, *strong))
+
+
+if __name__ == "__main__":
+    main()
