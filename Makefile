@@ -1,0 +1,40 @@
+# make demo   set up, then turn boxes on real photos into masks, a score, a price and a report
+# make test   set up, then run the tests
+# make bench  run the benchmarks (DATA=path of a VOC year folder for those that need one)
+# make docs   write man/ and bin/ again from the tools themselves
+
+PYTHON ?= python3
+EXTRAS ?= fast,plot,nets,forest,demo,test
+VENV := .venv
+READY := $(VENV)/ready
+BIN := $(VENV)/bin
+DATA ?= ../shared/data/VOC2012
+
+.SHELLFLAGS := -euo pipefail -c
+SHELL := bash
+
+.PHONY: demo test bench docs lint clean
+demo: $(READY)
+	@$(MAKE) --no-print-directory -C examples/quickstart BIN=$(abspath $(BIN))
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY)
+	$(BIN)/python -m flake8 wsseg tests examples
+
+bench: $(READY)
+	for script in tests/benchmarks/*.py; do $(BIN)/python $$script $(DATA)/SegmentationClass; done
+
+docs: $(READY)
+	$(BIN)/python -m wsseg.cli._man
+
+$(READY): setup.cfg pyproject.toml
+	@echo "setting up $(VENV) (once; PyTorch alone is several GB)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip "setuptools>=68" wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[$(EXTRAS)]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build examples/*/build *.egg-info
