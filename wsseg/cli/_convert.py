@@ -78,8 +78,13 @@ def parse_remap(text: str | None) -> dict[int, int]:
 
 
 def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
-         remap: dict[int, int], colours: str | None) -> Record:
+         remap: dict[int, int], colours: str | None, edited: bool) -> Record:
     """Convert one record as ws-cat's options say; count what a person labelled in it."""
+    if record.expected is not None and record.stored().digest != record.expected:
+        if not edited:
+            raise RecordError("is not what was written: damaged, or changed by hand (--edited "
+                              "takes it as it is)")
+        record.canonical = False
     if colours is not None:
         _from_colours(record, colours)
     if truth and not record.supervision:
@@ -96,7 +101,17 @@ def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
     if missing:
         raise RecordError(f"has no {missing[0]} (it holds "
                           f"{', '.join(sorted(record.kinds())) or 'nothing'})")
+    if only:
+        _forget(record, only)
     return record
+
+
+def _forget(record: Record, only: frozenset[str]) -> None:
+    """Labels that are left out of a label set cost nothing in it."""
+    record.supervision = {
+        kind: spent for kind, spent in record.supervision.items()
+        if kind in only or not (kind in record or kind == "masks" and
+                                {"label", "instance"} & record.kinds() - only)}
 
 
 def _turn(record: Record, exif: str) -> None:

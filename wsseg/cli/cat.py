@@ -30,7 +30,9 @@ FORMATS = ("voc", "cityscapes", "coco", "coco-panoptic", "scribblesup", "labelme
               help="Turn masks in these colours into class ids.")
 @click.option("--exif", type=click.Choice(["apply", "ignore"]),
               help="What to do with rotated photos; they are refused otherwise.")
-def main(flow, form, split, as_kind, only, extra, remap, colours, exif):
+@click.option("--edited", is_flag=True, help="Take records of a wsseg directory that were changed "
+              "by hand as they are.")
+def main(flow, form, split, as_kind, only, extra, remap, colours, exif, edited):
     """Convert records from any form into any form, and choose among them.
 
     INPUT is a directory, a .h5 or .tar file, a folder of photos or masks, or - for standard
@@ -52,7 +54,7 @@ def main(flow, form, split, as_kind, only, extra, remap, colours, exif):
     for place in extra:
         flow.join(place, "extra")
     step = partial(_convert.step, truth=form is not None, only=frozenset(only), exif=exif,
-                   remap=_convert.parse_remap(remap), colours=colours)
+                   remap=_convert.parse_remap(remap), colours=colours, edited=edited)
     changes = bool(form or remap or colours or exif)
     return flow.run(step, source, writes=only or sorted(source.header.kinds), only=bool(only),
                     history=changes)

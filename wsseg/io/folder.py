@@ -115,8 +115,8 @@ class FolderSource:
 
                 suffix, member = photo_member(member.read())
             members[suffix] = member
-        return Record(key, members, self.header.classes, self.canonical,
-                      dict(self.recorded.get(key, ("", {}))[1]))
+        digest, supervision = self.recorded.get(key, (None, {}))
+        return Record(key, members, self.header.classes, self.canonical, dict(supervision), digest)
 
     @cached_property
     def recorded(self) -> dict[str, tuple[str, Supervision]]:

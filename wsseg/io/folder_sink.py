@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from wsseg.errors import RecordError, UsageError, WssegError
@@ -114,11 +115,10 @@ class FolderSink:
             return None
         digest, supervision = self._done[key]
         try:
-            members = self._old.get(key).encoded()
+            stored = self._old.get(key).stored()
         except (KeyError, RecordError):
             return None
-        packed = Packed(key, tuple(sorted(members.items())), supervision)
-        return packed if packed.digest == digest else None
+        return replace(stored, supervision=supervision) if stored.digest == digest else None
 
     def write(self, packed: Packed, digest: str, *, taken: bool = False) -> None:
         """Write one record; ``taken``: it came from ``take`` and lies there already."""

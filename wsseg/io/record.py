@@ -70,7 +70,8 @@ class Record:
     """One image's maps and labels, decoded on demand.
 
     members: suffix -> bytes, or a FileMember. names: class names of the place it came from.
-    canonical: the bytes were written by wsseg and may be passed on as they are.
+    canonical: the bytes were written by wsseg and may be passed on as they are. expected: the
+    digest it was written with, where the place says.
     """
 
     key: str
@@ -78,6 +79,7 @@ class Record:
     names: tuple[str, ...] | None = None
     canonical: bool = True
     supervision: Supervision = field(default_factory=dict)
+    expected: str | None = None
     _values: dict[str, Any] = field(default_factory=dict)
 
     def kinds(self) -> set[str]:
@@ -128,12 +130,25 @@ class Record:
         ours = self.kinds()
         self.members.update({s: m for s, m in other.items() if kind_of(s) not in ours})
 
+    def stored(self) -> Packed:
+        """Return the members as they lie in the place, changed or not."""
+        members = {s: m.read() if isinstance(m, FileMember) else m
+                   for s, m in self.members.items()}
+        return Packed(self.key, tuple(sorted(members.items())), self.supervision)
+
     def encoded(self) -> dict[str, bytes]:
-        """Return every member as canonical bytes."""
+        """Return every member as canonical bytes.
+
+        What is passed on as it is was decoded first, but for photos: nothing damaged is handed
+        on. Raises RecordError.
+        """
         result: dict[str, bytes] = {}
         for kind in self.kinds():
             stored = any(s in self.members for s in suffixes_of(kind))
-            if stored and (self.canonical or kind == "image" or kind not in KINDS):
+            if kind == "image" and stored or kind not in KINDS:
+                result.update(self.read(kind))
+            elif stored and self.canonical:
+                self.get(kind)
                 result.update(self.read(kind))
             else:
                 result.update(codec.encode(kind, self.get(kind)))

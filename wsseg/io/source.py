@@ -32,3 +32,7 @@ class Catalogue(Source, Protocol):
     def get(self, key: str) -> Record:
         """Return the record of ``key``; KeyError if there is none."""
         ...
+
+    def check_complete(self) -> None:
+        """Raise IncompleteError unless every record that was written is there."""
+        ...
