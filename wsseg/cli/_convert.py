@@ -108,10 +108,10 @@ def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
 
 def _forget(record: Record, only: frozenset[str]) -> None:
     """Labels that are left out of a label set cost nothing in it."""
-    record.supervision = {
-        kind: spent for kind, spent in record.supervision.items()
-        if kind in only or not (kind in record or kind == "masks" and
-                                {"label", "instance"} & record.kinds() - only)}
+    for kind in list(record.supervision):
+        held = {"label", "instance"} if kind == "masks" else {kind}
+        if held & record.kinds() and not held & only:
+            del record.supervision[kind]
 
 
 def _turn(record: Record, exif: str) -> None:

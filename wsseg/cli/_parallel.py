@@ -106,11 +106,11 @@ class _Pool:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._stopped.set()
-        workers = list((self._executor._processes or {}).values())
-        self._executor.shutdown(wait=False, cancel_futures=True)
         if kind is not None:
-            for worker in workers:
+            for worker in list((self._executor._processes or {}).values()):
                 worker.kill()
+        # without waiting, the interpreter's own exit hook can trip over the closing pool
+        self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _put(self, item: Any) -> None:
         while not self._stopped.is_set():

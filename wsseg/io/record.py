@@ -71,7 +71,7 @@ class Record:
 
     members: suffix -> bytes, or a FileMember. names: class names of the place it came from.
     canonical: the bytes were written by wsseg and may be passed on as they are. expected: the
-    digest it was written with, where the place says.
+    digest it was written with, where the place says. joined: suffixes that came from elsewhere.
     """
 
     key: str
@@ -80,6 +80,7 @@ class Record:
     canonical: bool = True
     supervision: Supervision = field(default_factory=dict)
     expected: str | None = None
+    joined: set[str] = field(default_factory=set)
     _values: dict[str, Any] = field(default_factory=dict)
 
     def kinds(self) -> set[str]:
@@ -128,12 +129,14 @@ class Record:
     def join(self, other: Mapping[str, bytes | FileMember]) -> None:
         """Add another place's members for the same key; ours win."""
         ours = self.kinds()
-        self.members.update({s: m for s, m in other.items() if kind_of(s) not in ours})
+        new = {s: m for s, m in other.items() if kind_of(s) not in ours}
+        self.members.update(new)
+        self.joined.update(new)
 
     def stored(self) -> Packed:
-        """Return the members as they lie in the place, changed or not."""
+        """Return the members as they lie in the place, changed or not, without joined ones."""
         members = {s: m.read() if isinstance(m, FileMember) else m
-                   for s, m in self.members.items()}
+                   for s, m in self.members.items() if s not in self.joined}
         return Packed(self.key, tuple(sorted(members.items())), self.supervision)
 
     def encoded(self) -> dict[str, bytes]:

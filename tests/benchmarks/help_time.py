@@ -1,0 +1,55 @@
+"""Time of ``--help`` of every tool, and what it imports.
+
+    python tests/benchmarks/help_time.py [--rounds 21]
+
+Runs the installed launchers. Prints the median of each, and fails if one imports a heavy
+module. (The argument that ``make bench`` gives to every script is ignored.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+HEAVY = ("numpy", "cv2", "h5py", "scipy", "sklearn", "torch", "PIL")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def imported(module: str) -> set[str]:
+    """Heavy modules that ``--help`` of a tool has loaded when it ends."""
+    code = (f"import sys; sys.argv = ['x', '--help']\nfrom {module} import main\n"
+            f"try: main()\nexcept SystemExit: pass\n"
+            f"print(*(m for m in {HEAVY} if m in sys.modules), file=sys.stderr)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ignored", nargs="?")
+    parser.add_argument("--rounds", type=int, default=21)
+    args = parser.parse_args()
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    for line in config["options.entry_points"]["console_scripts"].strip().splitlines():
+        tool, _, target = (part.strip() for part in line.partition("="))
+        launcher = Path(sys.executable).parent / tool
+        times = []
+        for _ in range(args.rounds):
+            start = time.perf_counter()
+            subprocess.run([launcher, "--help"], stdout=subprocess.DEVNULL, check=True)
+            times.append((time.perf_counter() - start) * 1e3)
+        heavy = imported(target.partition(":")[0])
+        print(f"{tool:12} {median(times):6.1f} ms (min {min(times):.1f})"
+              f"{'  imports ' + ' '.join(sorted(heavy)) if heavy else ''}")
+        if heavy:
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Every tool keeps the contract of all tools."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import pytest
+
+from tests.cli_contract import RecordContract, TextContract, ToolContract
+from tests.conftest import ROOT, make_record, write_place
+
+
+class TestCat(RecordContract):
+    tool = "ws-cat"
+
+
+class TestWeaken(RecordContract):
+    tool = "ws-weaken"
+    arguments = ("--tags", "--counts", "--boxes", "--points", "--scribbles")
+
+
+class TestBoxfillRect(RecordContract):
+    tool = "ws-boxfill"
+    arguments = ("--method", "rect")
+    kinds = ("boxes",)
+
+
+class TestBoxfillGrabcut(RecordContract):
+    tool = "ws-boxfill"
+    arguments = ("--method", "grabcut", "--instances")
+    kinds = ("boxes", "image")
+
+
+class TestEval(TextContract):
+    tool = "ws-eval"
+
+    @pytest.fixture(autouse=True)
+    def truth(self, tmp_path: Path) -> None:
+        self.arguments = (write_place(tmp_path / "truth",
+                                      [make_record(i, "label") for i in range(6)],
+                                      kinds=["label"]),)
+
+
+class TestInfo(TextContract):
+    tool = "ws-info"
+    arguments = ("--check",)
+
+
+class TestBudget(TextContract):
+    tool = "ws-budget cost"
+    kinds = ("boxes",)
+
+
+class TestView(ToolContract):
+    tool = "ws-view"
+
+    def output(self, folder: Path, name: str = "out") -> list[str]:
+        return ["-o", str(folder / f"{name}.html")]
+
+
+def test_every_tool_of_setup_cfg_keeps_the_contract():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options.entry_points"]["console_scripts"].strip().splitlines()
+    tools = {line.split("=")[0].strip() for line in lines}
+    tested = {cls.tool.split()[0] for cls in globals().values()
+              if isinstance(cls, type) and issubclass(cls, ToolContract) and hasattr(cls, "tool")}
+    assert tools == tested
