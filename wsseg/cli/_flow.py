@@ -291,8 +291,10 @@ class Flow:
         inputs = {"input": base}
         for joined in self._joined:
             inputs[joined.role] = joined.source.header
-        count = len(keys) if keys is not None and not self.keep_going else None
-        if count is None and not (self.wanted or self.shard or self.only or self.keep_going):
+        some = self.wanted is not None or self.shard or self.only or self.keep_going
+        if some or source.end is None and keys is not None:
+            count = len(keys) if keys is not None and not self.keep_going else None
+        else:  # all of one of our places: its header is copied as it is
             count = base.count
         entry = history_entry(self.tool, __version__, self.arguments, self.parameters,
                               {role: h for role, h in inputs.items() if h.history})
