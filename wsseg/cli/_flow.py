@@ -121,12 +121,11 @@ class Flow:
         return self.join(self.images, "images", {"image"}, "image")
 
     def _chosen(self, key: str) -> bool:
-        if self.only is not None and not self.only(key):
-            return False
-        if self.shard is None:
-            return True
-        part, count = self.shard
-        return int(hashlib.sha256(key.encode()).hexdigest()[:15], 16) % count == part - 1
+        if self.shard is not None:
+            part, count = self.shard
+            if int(hashlib.sha256(key.encode()).hexdigest()[:15], 16) % count != part - 1:
+                return False
+        return self.only is None or self.only(key)
 
     def selected(self, source: Source, *, sharded: bool = True) -> list[str] | None:
         """Return the keys to be read, None for a stream. Raises UsageError for listed keys

@@ -12,7 +12,6 @@ from wsseg.errors import RecordError, UsageError
 
 
 @tool("ws-boxfill")
-@_options.flow(images=True)
 @click.option("--method", type=click.Choice(["rect", "grabcut"]), default="grabcut",
               show_default=True, help="rect: the whole box. grabcut: colour models of box and "
               "surroundings, cut with a graph.")
@@ -27,6 +26,7 @@ from wsseg.errors import RecordError, UsageError
               help="What lies outside all boxes [default: background, or ignore where the "
               "classes have no background].")
 @click.option("--instances", is_flag=True, help="Also write instance maps, one id for each box.")
+@_options.flow(images=True)
 def main(flow, method, iterations, margin, min_fill, outside, instances):
     """Turn boxes into masks.
 

@@ -13,7 +13,6 @@ FORMATS = ("voc", "cityscapes", "coco", "coco-panoptic", "scribblesup", "labelme
 
 
 @tool("ws-cat")
-@_options.flow(many=True, images=True)
 @click.option("--from", "form", type=click.Choice(FORMATS),
               help="Read INPUT as this foreign data set.")
 @click.option("--split", help="Split of a foreign data set: train, val, or a list file.")
@@ -32,6 +31,7 @@ FORMATS = ("voc", "cityscapes", "coco", "coco-panoptic", "scribblesup", "labelme
               help="What to do with rotated photos; they are refused otherwise.")
 @click.option("--edited", is_flag=True, help="Take records of a wsseg directory that were changed "
               "by hand as they are.")
+@_options.flow(many=True, images=True)
 def main(flow, form, split, as_kind, only, extra, remap, colours, exif, edited):
     """Convert records from any form into any form, and choose among them.
 

@@ -11,7 +11,6 @@ from wsseg.cli._command import tool
 @tool("ws-eval")
 @click.argument("prediction", metavar="PREDICTION")
 @click.argument("truth", metavar="TRUTH")
-@_options.flow(writes=False, positional=False)
 @_options.JSON
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE",
               help="Draw the confusion matrix into a .png, .svg or .pdf.")
@@ -20,6 +19,7 @@ from wsseg.cli._command import tool
               "out, or count all its pixels as wrong.")
 @click.option("--sort", type=click.Choice(["class", "iou"]), default="class", show_default=True,
               help="Order of the table.")
+@_options.flow(writes=False, positional=False)
 def main(flow, prediction, truth, as_json, plot, missing, sort):
     """Score label maps against the truth: mIoU, pixel accuracy and a table of classes.
 

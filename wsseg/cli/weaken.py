@@ -13,7 +13,6 @@ WEAK = ("tags", "counts", "boxes", "points", "scribbles")
 
 
 @tool("ws-weaken")
-@_options.flow()
 @click.option("--tags", is_flag=True, help="Make image tags: the classes that occur.")
 @click.option("--counts", is_flag=True, help="Make the number of objects of each class.")
 @click.option("--boxes", is_flag=True, help="Make the tight box of each object.")
@@ -33,6 +32,7 @@ WEAK = ("tags", "counts", "boxes", "points", "scribbles")
 @click.option("--random-points", is_flag=True, help="Points anywhere in the object.")
 @click.option("--min-area", type=click.IntRange(1), default=16, show_default=True,
               metavar="PIXELS", help="Smaller parts of a label map are no objects of their own.")
+@_options.flow()
 def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, subset_seed, seed,
          random_points, min_area):
     """Make weak labels from strong ones, as an annotator would have given them.

@@ -19,7 +19,7 @@ from wsseg.io import jsons
 from wsseg.io.header import Header
 from wsseg.io.png import check_pixels
 
-_LABEL_OF_TYPE = {"polygon": "areas", "circle": "areas", "mask": "areas", "rectangle": "boxes",
+_GROUP_OF_TYPE = {"polygon": "areas", "circle": "areas", "mask": "areas", "rectangle": "boxes",
                   "line": "strokes", "linestrip": "strokes", "point": "points",
                   "points": "points"}
 
@@ -73,7 +73,7 @@ def _record(key: str, path: str, names: tuple[str, ...]) -> LazyRecord:
     groups: dict[str, list[Shape]] = {}
     for i, item in enumerate(data["shapes"]):
         shape = _shape(item, f"shapes[{i}]", names)
-        groups.setdefault(_LABEL_OF_TYPE[shape.type], []).append(shape)
+        groups.setdefault(_GROUP_OF_TYPE[shape.type], []).append(shape)
     if "areas" in groups:
         record.defer(partial(draw.paint, groups["areas"], size, len(names)), "label", "instance")
     for kind, group, make in (("boxes", "boxes", draw.boxes), ("points", "points", draw.points),
@@ -127,9 +127,9 @@ def _shape(item: Any, what: str, names: tuple[str, ...]) -> Shape:
     if not isinstance(item, dict) or not isinstance(item.get("label"), str):
         raise RecordError(f"{what} has no label")
     kind = item.get("shape_type") or "polygon"  # files from before 2019 have none
-    if not isinstance(kind, str) or kind not in _LABEL_OF_TYPE:
+    if not isinstance(kind, str) or kind not in _GROUP_OF_TYPE:
         raise RecordError(f"{what}.shape_type is {kind!r:.40}: known are "
-                          f"{few(sorted(_LABEL_OF_TYPE), 9)}")
+                          f"{few(sorted(_GROUP_OF_TYPE), 9)}")
     points = item.get("points")
     if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2
                                                for p in points):

@@ -53,6 +53,9 @@ class Header:
                               f"reads up to {FORMAT})")
         try:
             classes = value.get("classes")
+            for entry in value["history"]:
+                if not isinstance(entry["tool"], str) or not isinstance(entry["arguments"], list):
+                    raise TypeError("history")
             return Header(tuple(value["kinds"]), None if classes is None else tuple(classes),
                           int(value["ignore"]), value.get("count"), tuple(value["history"]),
                           {k: tuple(v) for k, v in value.get("supervision", {}).items()})

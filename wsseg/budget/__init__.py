@@ -1,0 +1,1 @@
+"""What annotation costs: functions from counts to seconds."""
