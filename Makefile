@@ -29,10 +29,11 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python -m wsseg.cli._man
 
-$(READY): setup.cfg pyproject.toml
+$(READY): setup.cfg setup.py pyproject.toml $(wildcard wsseg/native/*.cpp)
 	@echo "setting up $(VENV) (once; PyTorch alone is several GB)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip "setuptools>=68" wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip \
+	  "setuptools>=68" wheel "pybind11>=2.12"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[$(EXTRAS)]"
 	touch $@
 

@@ -16,8 +16,8 @@ def draw_scribbles(label: np.ndarray, ids: np.ndarray, classes: np.ndarray,
     label: (H, W); ids: objects int (H, W), 0 = none; classes: class of ids 1..N. A stroke
     follows the ridge of the distance to the object's border along its longest extent, with a
     hand's jitter; it never leaves its object. strokes: per object; the background gets two
-    more. Returns uint8 (H, W), NOT_DRAWN where nothing is drawn. This is a plain simulation: no claim is made
-    that it has the statistics of ScribbleSup.
+    more. Returns uint8 (H, W), NOT_DRAWN where nothing is drawn. This is a plain simulation: no
+    claim is made that it has the statistics of ScribbleSup.
     """
     drawn = np.full(label.shape, NOT_DRAWN, np.uint8)
     regions = [(0, (label == 0).view(np.uint8), strokes + 2)]

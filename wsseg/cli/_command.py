@@ -23,8 +23,18 @@ class Tool(click.Command):
         sys.exit(run(self, args))
 
 
+class Sub(click.Command):
+    """A subcommand: it takes -q and -v as its tool does."""
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        super().__init__(*args, **values)
+        self.params += _spoken()
+
+
 class Group(click.Group):
     """A tool with subcommands, under the same rules."""
+
+    command_class = Sub
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None,
              **_: Any) -> None:
@@ -36,15 +46,17 @@ def tool(name: str, cls: type[click.Command] = Tool) -> Callable:
     def wrap(function: Callable) -> click.Command:
         command = click.command(name, cls=cls, context_settings={
             "help_option_names": ["-h", "--help"], "max_content_width": 100})(function)
-        command.params.append(click.Option(
-            ["-q", "--quiet"], count=True, expose_value=False, callback=_quieter,
-            help="Say less: no progress, then no notes."))
-        command.params.append(click.Option(
-            ["-v", "--verbose"], count=True, expose_value=False, callback=_louder,
-            help="Say more: -v parameters and notes, -vv tracebacks."))
+        command.params += _spoken()
         click.version_option(__version__, prog_name=name)(command)
         return command
     return wrap
+
+
+def _spoken() -> list[click.Option]:
+    return [click.Option(["-q", "--quiet"], count=True, expose_value=False, callback=_quieter,
+                         help="Say less: no progress, then no notes."),
+            click.Option(["-v", "--verbose"], count=True, expose_value=False, callback=_louder,
+                         help="Say more: -v parameters and notes, -vv tracebacks.")]
 
 
 def _quieter(context: click.Context, _: click.Parameter, count: int) -> None:
@@ -74,6 +86,9 @@ def run(command: click.Command, args: Sequence[str] | None) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            print(error.ctx.get_help(), file=sys.stderr)
+            return ExitStatus.USAGE
         where = error.ctx.command_path if getattr(error, "ctx", None) else name
         message = " ".join(error.format_message().split())
         env.say(f"{message} (see {where} --help)")

@@ -33,7 +33,12 @@ def open_all(flow: Flow, form: str | None, split: str | None, as_kind: str | Non
             raise UsageError(f"--from {form} needs the data set's path as INPUT")
         sources = [open_dataset(form, place, split=split, classes=flow.classes)
                    for place in flow.inputs]
-    return sources[0] if len(sources) == 1 else _Row(sources)
+    for source in sources:
+        for note in getattr(source, "notes", ()):
+            flow.env.say(note)
+    if len(sources) == 1:
+        return sources[0]
+    return (_Shelf if all(hasattr(s, "get") for s in sources) else _Row)(sources)
 
 
 class _Row:
@@ -54,15 +59,41 @@ class _Row:
 
     def __iter__(self) -> Iterator[Record]:
         seen: set[str] = set()
-        failed = 0
         for source in self._sources:
             for record in source:
                 if record.key in seen:
                     raise UsageError(f"{record.key} is in two of the inputs")
                 seen.add(record.key)
                 yield record
-            failed += source.end.failed if source.end else 0
-        self.end = End(len(seen), failed, "", "")
+        self.end = self._sum(len(seen))
+
+    def _sum(self, records: int) -> End:
+        return End(records, sum(s.end.failed for s in self._sources if s.end), "", "")
+
+
+class _Shelf(_Row):
+    """Several sources that can be looked up by key."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        super().__init__(sources)
+        self._holder: dict[str, Source] = {}
+        for source in sources:
+            for key in source.keys():
+                if self._holder.setdefault(key, source) is not source:
+                    raise UsageError(f"{key} is in two of the inputs: {self._holder[key].where} "
+                                     f"and {source.where}")
+        if all(s.end for s in sources):
+            self.end = self._sum(len(self._holder))
+
+    def keys(self) -> list[str]:
+        return list(self._holder)
+
+    def get(self, key: str) -> Record:
+        return self._holder[key].get(key)
+
+    def check_complete(self) -> None:
+        for source in self._sources:
+            source.check_complete()
 
 
 def parse_remap(text: str | None) -> dict[int, int]:

@@ -332,8 +332,8 @@ class _Join:
         other = next(self._records, None)
         if other is None or other.key != key:
             raise UsageError(f"{self.source.where} is not in the order of the input (it has "
-                              f"{other.key if other else 'no more records'} where {key} is "
-                              "due): write it to a directory first")
+                             f"{other.key if other else 'no more records'} where {key} is "
+                             "due): write it to a directory first")
         return other
 
 

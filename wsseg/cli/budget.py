@@ -104,11 +104,10 @@ def _place(flow, place: str, as_kind: str | None, n_classes: int | None, table) 
     """Return the rows of one place: what it records or, failing that, what it holds."""
     from wsseg.budget import costs, report
     from wsseg.io.header import Total
-    from wsseg.io.inspect import check_header
     from wsseg.io.kinds import background_id
 
     source = flow.open(place)
-    before = {} if as_kind else check_header(source).supervision
+    before = {} if as_kind else source.header.supervision
     names = source.header.classes or flow.classes or ()
     n_classes = n_classes or len(names) - (background_id(names) is not None)
     if n_classes < 1:

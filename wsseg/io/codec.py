@@ -65,7 +65,7 @@ def encode(kind: str, value: Any) -> dict[str, bytes]:
         return {"png" if kind == "label" else "scribble.png": encode_labels(value)}
     if kind == "conf":
         return {"conf.png": encode_labels(value, palette=False)}
-    return {kind: value}
+    return {kind.removeprefix("."): value}
 
 
 def _decode_instance(members: Mapping[str, bytes], names: Sequence[str] | None) -> InstanceMap:
@@ -93,7 +93,9 @@ def check_score(value: ScoreMap, kind: str = "score") -> None:
 
     Probabilities need not sum to 1, as absent classes may be left out.
     """
-    data, classes = value.data, value.classes
+    data, classes = value.data, np.asarray(value.classes)
+    if len(classes) and (classes.min() < 0 or classes.max() > 65535 or 255 in classes):
+        raise RecordError(f"{kind} has a class that cannot be: {classes.tolist()}")
     if data.ndim != 3 or data.dtype not in (np.float16, np.float32):
         raise RecordError(f"{kind} data must be float16 or float32 (K, h, w); got {data.dtype} "
                           f"{data.shape}")
@@ -132,8 +134,8 @@ def _decode_score(data: bytes, kind: str) -> ScoreMap:
 def _encode_score(value: ScoreMap, kind: str) -> bytes:
     check_score(value, kind)
     out = io.BytesIO()
-    np.savez(out, data=value.data, classes=np.asarray(value.classes, np.uint16),
-             size=np.asarray(value.size, np.uint32))
+    np.savez(out, data=np.ascontiguousarray(value.data),
+             classes=np.asarray(value.classes, np.uint16), size=np.asarray(value.size, np.uint32))
     return out.getvalue()
 
 

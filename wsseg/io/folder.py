@@ -22,8 +22,9 @@ _OTHER_PHOTOS = ("bmp", "tif", "tiff", "webp", "ppm")
 def _scan(root: Path) -> Iterator[str]:
     """Yield the names of the files under ``root``, '/'-separated, hidden ones left out."""
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if f[0] != "." and f != META)
         inner = os.path.relpath(folder, root)
+        folders[:] = sorted(f for f in folders
+                            if f[0] != "." and not (inner == "." and f == META))
         for name in files:
             if name[0] != ".":
                 yield name if inner == "." else f"{inner}/{name}"
@@ -96,7 +97,10 @@ class FolderSource:
     def _names(self, classes: Sequence[str] | None) -> tuple[str, ...] | None:
         listed = self.root / "classes.txt"
         if classes is None and listed.is_file():
-            return jsons.parse_names(listed.read_text("utf-8"), str(listed))
+            try:
+                return jsons.parse_names(listed.read_text("utf-8"), str(listed))
+            except UnicodeError as error:
+                raise UsageError(f"{listed} is not UTF-8 text ({error})") from None
         return None if classes is None else tuple(classes)
 
     def keys(self) -> Sequence[str]:

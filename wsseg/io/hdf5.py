@@ -21,7 +21,7 @@ from wsseg.io import codec, jsons
 from wsseg.io.atomic import write_all
 from wsseg.io.header import End, Header
 from wsseg.io.kinds import KINDS, kind_of, suffixes_of
-from wsseg.io.record import MAX_MEMBER, Packed, Record, Supervision
+from wsseg.io.record import MAX_MEMBER, Packed, Record
 from wsseg.io.values import InstanceMap, ScoreMap
 
 _ESCAPES = (("%", "%25"), (".", "%2E"), ("/", "%2F"))
@@ -128,6 +128,10 @@ class Hdf5Source:
 
     def keys(self) -> Sequence[str]:
         return self._keys
+
+    def kinds_at(self, key: str) -> list[str]:
+        """Return the kinds of one record, without reading it."""
+        return [_unescape(group) for group in self._index[key]]
 
     def _load(self, group: str, key: str) -> dict[str, bytes]:
         dataset = self._file[group][_escape(key)]

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from wsseg.errors import IncompleteError, RecordError
+from wsseg.errors import IncompleteError, RecordError, WssegError
 from wsseg.io import jsons
 from wsseg.io.record import Supervision
 
@@ -53,12 +53,15 @@ class Header:
                               f"reads up to {FORMAT})")
         try:
             classes = value.get("classes")
-            for entry in value["history"]:
-                if not isinstance(entry["tool"], str) or not isinstance(entry["arguments"], list):
-                    raise TypeError("history")
+            names = (*value["kinds"], *(classes or ()), *(e["tool"] for e in value["history"]))
+            lists = [e["arguments"] for e in value["history"]]
+            if (not all(isinstance(n, str) for n in names)
+                    or not all(isinstance(v, list) for v in lists)
+                    or type(value.get("count")) not in (int, type(None))):
+                raise TypeError("a name, list or number of another type")
             return Header(tuple(value["kinds"]), None if classes is None else tuple(classes),
                           int(value["ignore"]), value.get("count"), tuple(value["history"]),
-                          {k: tuple(v) for k, v in value.get("supervision", {}).items()})
+                          _load_supervision(value.get("supervision", {})))
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"bad wsseg header ({error!r})") from None
 
@@ -83,6 +86,13 @@ def history_entry(tool: str, version: str, arguments: list[str], parameters: dic
              "previous": [h.history[-1]["id"] for h in inputs.values() if h.history]}
     entry["id"] = hashlib.sha256(jsons.dump(entry)).hexdigest()[:12]
     return entry
+
+
+def _load_supervision(value: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    for numbers in value.values():
+        if len(numbers) != 3 or any(type(n) is not int or n < 0 for n in numbers):
+            raise ValueError(f"supervision {numbers}")
+    return {kind: tuple(numbers) for kind, numbers in value.items()}
 
 
 class Total:
@@ -140,13 +150,14 @@ class End:
         value = jsons.parse(data)
         try:
             return End(int(value["records"]), int(value["failed"]), str(value["digest"]),
-                       str(value["header"]), {k: tuple(v) for k, v in value["supervision"].items()},
+                       str(value["header"]), _load_supervision(value["supervision"]),
                        value.get("error"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(f"bad wsseg end ({error!r})") from None
 
     def check(self, total: Total, header: Header, where: str) -> None:
-        """Raise IncompleteError unless what was read is what was written."""
+        """Raise IncompleteError if less was read than written, WssegError if it is not what was
+        written."""
         if self.error is not None:
             raise IncompleteError(f"{where} is incomplete: {self.error}")
         seen = total.end(header)
@@ -155,5 +166,5 @@ class End:
                                   f"{self.records} records")
         if (seen.digest, seen.header, seen.supervision) != (self.digest, self.header,
                                                             self.supervision):
-            raise IncompleteError(f"{where} is damaged: header or records are not those that "
-                                  "were written (wrong digest)")
+            raise WssegError(f"{where} is damaged: header or records are not those that "
+                             "were written (wrong digest)")

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsseg.errors import IncompleteError, RecordError, UnsafeError, WssegError
+from wsseg.errors import RecordError, UnsafeError, WssegError
 from wsseg.io import codec
 from wsseg.io.folder import FolderSource
-from wsseg.io.header import Header, Total
+from wsseg.io.header import Total
 from wsseg.io.kinds import KINDS, RECORDS, kind_of
 from wsseg.io.photo import photo_size
 from wsseg.io.png import SIGNATURE
@@ -24,23 +24,6 @@ from wsseg.io.source import Source
 
 _SAMPLE = {"directory": 100, "foreign directory": 100, "HDF5 file": 16}
 _DECODED = 8  # records without a picture that are decoded to see their size
-
-
-def check_header(source: Source) -> Header:
-    """Return the header of a place whose header and end hold what they should.
-
-    Raises WssegError otherwise. (Parsing them only looks at the outermost types.)
-    """
-    header = source.header
-    labels = [v for part in (header, source.end) if part for v in part.supervision.values()]
-    good = (type(header.count) in (int, type(None))
-            and all(isinstance(text, str) for text in (*header.kinds, *(header.classes or ())))
-            and all(isinstance(e, dict) and isinstance(e.get("arguments"), list)
-                    for e in header.history)
-            and all(len(v) == 3 and all(type(n) is int and n >= 0 for n in v) for v in labels))
-    if not good:
-        raise WssegError(f"{source.where}: its header is not one that wsseg wrote")
-    return header
 
 
 def form_of(source: Source) -> str:
@@ -71,7 +54,6 @@ class Survey:
     """
 
     def __init__(self, source: Source, keys: Sequence[str] | None) -> None:
-        check_header(source)
         self.keys = keys
         self._source, self._form = source, form_of(source)
         self._records, self._sized, self._odd = 0, 0, 0
@@ -122,7 +104,7 @@ class Survey:
 
     def facts(self, cut: str | None) -> dict[str, Any]:
         """Return what is known of the place as JSON holds it. cut: why it is incomplete."""
-        header, end = check_header(self._source), self._source.end
+        header, end = self._source.header, self._source.end
         spent = {k: list(v) for k, v in header.supervision.items()}
         for kind, labels in end.supervision.items() if end else ():
             spent[kind] = list(map(sum, zip(labels, spent.get(kind, (0, 0, 0)))))
@@ -152,9 +134,7 @@ def _kinds_at(source: Source, key: str) -> Iterable[str]:
     if isinstance(source, FolderSource):
         return {kind_of(suffix) if "." in suffix or suffix in ("jpg", "png") or source.canonical
                 else "image" for suffix in source.files(key)}
-    from wsseg.io.hdf5 import _unescape
-
-    return map(_unescape, source._index[key])
+    return source.kinds_at(key)
 
 
 def _pictured(suffix: str) -> bool:
@@ -282,6 +262,6 @@ class Audit:
             return missing
         try:
             end.check(self._total, self._source.header, self._source.where)
-        except IncompleteError as error:
+        except WssegError as error:
             return [self._fault(str(error))]
         return []

@@ -77,9 +77,12 @@ def name_id(name: str, names: Sequence[str]) -> int:
 
 
 def _number(value: Any, what: str) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise RecordError(f"{what} is {value!r}, not a finite number")
-    return float(value)
+    try:
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        value = "too large"
+    raise RecordError(f"{what} is {value!r}, not a finite number")
 
 
 def _field(value: Any, name: str, kind: type, what: str) -> Any:
@@ -130,7 +133,10 @@ def read_counts(value: Any, names: Sequence[str] | None) -> dict[int, int]:
     for name, count in _field(value, "counts", dict, "counts").items():
         if type(count) is not int or count < 0:
             raise RecordError(f"counts[{name!r}] is {count!r}, not a number of objects")
-        result[class_id(int(name) if name.isdecimal() else name, names)] = count
+        cls = class_id(int(name) if name.isdecimal() else name, names)
+        if cls in result:
+            raise RecordError(f"counts names class {cls} twice")
+        result[cls] = count
     return dict(sorted(result.items()))
 
 
@@ -212,11 +218,14 @@ def read_segments(value: Any, names: Sequence[str] | None) -> tuple[Segment, ...
     segments = []
     for i, item in enumerate(_field(value, "segments", list, "segments")):
         number = _field(item, "id", int, f"segments[{i}]")
-        if not 1 <= number <= 65535:
+        if number is True or not 1 <= number <= 65535:
             raise RecordError(f"segments[{i}].id is {number}, not in 1..65535")
+        thing = item.get("thing", True)
+        if not isinstance(thing, bool):
+            raise RecordError(f"segments[{i}].thing is {thing!r}, not true or false")
         segments.append(Segment(number, class_id(item.get("class"), names),
                                 _number(item.get("score", 1.0), f"segments[{i}].score"),
-                                item.get("thing", True) is True))
+                                thing))
     segments.sort(key=lambda s: s.id)
     if len({s.id for s in segments}) != len(segments):
         raise RecordError("segments: the same id twice")

@@ -89,13 +89,14 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def kind_of(suffix: str) -> str:
-    """Return the kind that ``suffix`` belongs to; an unknown suffix is a kind of its own."""
-    return KIND_OF_SUFFIX.get(suffix, suffix)
+    """Return the kind that ``suffix`` belongs to. An unknown suffix is a kind of its own, with a
+    dot before it: ``KEY.score`` is not the kind score."""
+    return KIND_OF_SUFFIX.get(suffix, f".{suffix}")
 
 
 def suffixes_of(kind: str) -> tuple[str, ...]:
     """Return the suffixes that may hold ``kind``."""
-    return KINDS[kind].suffixes if kind in KINDS else (kind,)
+    return KINDS[kind].suffixes if kind in KINDS else (kind.removeprefix("."),)
 
 
 def background_id(names: tuple[str, ...] | None) -> int | None:

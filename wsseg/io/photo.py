@@ -32,7 +32,9 @@ def _open(data: bytes):
 def _to_rgb(image) -> np.ndarray:
     """Convert by an explicit table of modes; what would lose something is refused."""
     if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.asarray(image).astype(np.uint32)
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise RecordError("photo has grey values beyond 16 bits: save it as 8 or 16 bit")
         return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = np.asarray(image.convert("RGBA"))
@@ -53,11 +55,11 @@ def decode_photo(data: bytes, *, exif: str = "refuse") -> np.ndarray:
     anything damaged or ambiguous, UnsafeError for too many pixels.
     """
     image = _open(data)
-    turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-    if turned and exif == "refuse":
-        raise RecordError("photo has an EXIF rotation, so its pixel grid is ambiguous: pass it "
-                          "through ws-cat --exif apply (or ignore) first")
     try:
+        turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+        if turned and exif == "refuse":
+            raise RecordError("photo has an EXIF rotation, so its pixel grid is ambiguous: pass "
+                              "it through ws-cat --exif apply (or ignore) first")
         image.load()
         if turned and exif == "apply":
             from PIL import ImageOps
@@ -70,7 +72,10 @@ def decode_photo(data: bytes, *, exif: str = "refuse") -> np.ndarray:
 
 def exif_orientation(data: bytes) -> int:
     """Return a photo's EXIF orientation, 1 for an upright one."""
-    return _open(data).getexif().get(_ORIENTATION, 1) or 1
+    try:
+        return _open(data).getexif().get(_ORIENTATION, 1) or 1
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RecordError(f"photo damaged ({error}; {len(data)} bytes)") from None
 
 
 def photo_size(data: bytes) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from wsseg.errors import IncompleteError, RecordError, UsageError, WssegError
+from wsseg.errors import RecordError, UsageError, WssegError
 from wsseg.io.atomic import refuse_link, write_all
 from wsseg.io.folder import FolderSource
 from wsseg.io.folder_sink import FolderSink

@@ -99,10 +99,11 @@ def decode_labels(data: bytes) -> np.ndarray:
         rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
         if not rows[:, 0].any():
             return np.ascontiguousarray(rows[:, 1:])
-    return _decode_with_pillow(data)
+    return _decode_with_pillow(data, depth)
 
 
-def _decode_with_pillow(data: bytes) -> np.ndarray:
+def _decode_with_pillow(data: bytes, depth: int) -> np.ndarray:
+    """Decode what is not 8-bit and plain; Pillow stretches grey of 2 and 4 bits to 0..255."""
     from PIL import Image
 
     try:
@@ -110,7 +111,8 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if image.mode not in ("P", "L", "1", "I;16"):
                 raise RecordError(f"a {image.mode} image where class indices are needed")
-            return np.asarray(image, np.uint16 if image.mode == "I;16" else np.uint8)
+            labels = np.asarray(image, np.uint16 if image.mode == "I;16" else np.uint8)
+            return labels // (255 // ((1 << depth) - 1)) if image.mode == "L" else labels
     except (OSError, SyntaxError, ValueError) as error:
         raise RecordError(f"PNG damaged ({error})") from None
 

@@ -94,7 +94,8 @@ class Record:
         """Return suffix -> bytes of one kind as stored. Raises RecordError if it is absent."""
         found = {s: self.members[s] for s in suffixes_of(kind) if s in self.members}
         if not found:
-            raise RecordError(f"has no {kind} (it holds {', '.join(sorted(self.kinds())) or 'nothing'})")
+            held = ", ".join(sorted(self.kinds())) or "nothing"
+            raise RecordError(f"has no {kind} (it holds {held})")
         if len(found) > 1 and not KINDS[kind].parts:
             raise RecordError(f"has two members for one {kind}: {', '.join(found)}")
         return {s: m.read() if isinstance(m, FileMember) else m for s, m in found.items()}

@@ -157,9 +157,10 @@ class StreamSource:
         if self._next() is not None:
             raise UnsafeError(f"{self.where} goes on after its end member: join streams with "
                               "ws-cat, not with cat")
-        if self._tar.fileobj.tell() - start < _BLOCK or len(self._tar.fileobj.read(_BLOCK)) < _BLOCK:
+        file = self._tar.fileobj
+        if file.tell() - start < _BLOCK or len(file.read(_BLOCK)) < _BLOCK:
             raise self._cut("its last blocks are missing")
-        while rest := self._tar.fileobj.read(1 << 16):
+        while rest := file.read(1 << 16):
             if rest.strip(b"\0"):
                 raise UnsafeError(f"{self.where} goes on after its end member: join streams "
                                   "with ws-cat, not with cat")

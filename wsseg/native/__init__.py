@@ -1,0 +1,1 @@
+"""Kernels in C++, one extension module a file; each is optional (see setup.py)."""

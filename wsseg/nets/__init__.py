@@ -1,0 +1,1 @@
+"""Torch modules and functions; nothing above this layer imports torch at module level."""

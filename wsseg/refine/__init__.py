@@ -1,0 +1,1 @@
+"""Maps made better with the photo's help: functions from arrays to arrays."""
