@@ -38,11 +38,20 @@ def read_tar(path):
     return header, end, found, notes
 
 
+def record_digest(key, members):
+    digest = hashlib.sha256()
+    for suffix in sorted(members):
+        data = members[suffix]
+        digest.update(f"{key}\0{suffix}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()
+
+
 def test_a_tar_reads_as_the_page_says(tmp_path):
     header, end, found, notes = read_tar(write_place(tmp_path / "a.tar", records()))
     assert header["wsseg"] == 1 and header["classes"] == ["background", "cat", "dog"]
     assert len(found) == end["records"] == 4
     for key, members in found.items():
+        assert notes[key].pop("sha256") == record_digest(key, members)
         assert notes[key] == {"members": 3, "supervision": {"boxes": [2, 2]}}
         label = np.asarray(Image.open(io.BytesIO(members["png"])))
         assert np.array_equal(label, make_label(int(key[3:])))
@@ -54,12 +63,9 @@ def test_digests_are_those_of_the_page(tmp_path):
     header, end, found, _ = read_tar(path)
     total, lines = 0, []
     for key in sorted(found):
-        digest = hashlib.sha256()
-        for suffix in sorted(found[key]):
-            data = found[key][suffix]
-            digest.update(f"{key}\0{suffix}\0{len(data)}\0".encode() + data)
-        total += int(digest.hexdigest(), 16)
-        lines.append(f"{key}\t{digest.hexdigest()}\t" + '{"boxes":[2,2]}')
+        digest = record_digest(key, found[key])
+        total += int(digest, 16)
+        lines.append(f"{key}\t{digest}\t" + '{"boxes":[2,2]}')
     assert end["digest"] == f"sha256sum:{total % 2**256:064x}"
     text = json.dumps(header, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
     assert end["header"] == "sha256:" + hashlib.sha256(text.encode()).hexdigest()
@@ -75,8 +81,11 @@ def test_hdf5_reads_as_the_page_says(tmp_path):
         assert header["wsseg"] == 1 and end["records"] == 4
         label = file["label/img002"]
         assert np.array_equal(label[()], make_label(2))
-        assert label.attrs["crc32"] == zlib.crc32(label[()].tobytes())
+        assert label.attrs["crc32"] == zlib.crc32(
+            b"/label/img002" + label[()].tobytes() + b'{"boxes":[2,2]}')
         boxes = file["boxes/img002"]
         assert boxes.attrs["suffix"] == "boxes.json"
-        assert boxes.attrs["crc32"] == zlib.crc32(b"boxes.json", zlib.crc32(boxes[()].tobytes()))
+        assert boxes.attrs["supervision"] == '{"boxes":[2,2]}'
+        assert boxes.attrs["crc32"] == zlib.crc32(
+            b"/boxes/img002" + boxes[()].tobytes() + b'boxes.json{"boxes":[2,2]}')
         assert json.loads(boxes[()].tobytes())["size"] == [24, 32]

@@ -20,7 +20,7 @@ from wsseg.errors import (ExitStatus, IncompleteError, RecordError, UsageError,
                           WssegError)
 from wsseg.io.header import Header, Total, history_entry
 from wsseg.io.kinds import KINDS, kind_of
-from wsseg.io.places import Sink, open_sink, open_source
+from wsseg.io.places import Sink, is_file_form, open_sink, open_source
 from wsseg.io.record import Packed, Record
 from wsseg.io.source import Source
 
@@ -274,8 +274,9 @@ class Flow:
         if self.output == "-":
             return
         out = os.path.realpath(self.output)
+        outs = (out, f"{out}.part", f"{out}.part.old") if is_file_form(out) else (out,)
         for place in (*self.inputs, *(j.source.where for j in self._joined)):
-            if place != "-" and os.path.realpath(place) == out:
+            if place != "-" and os.path.realpath(place) in outs:
                 raise UsageError(f"{self.output} is also an input: write to another place")
 
     def _header(self, source: Source, reads: Sequence[str], writes: Sequence[str],
@@ -287,6 +288,8 @@ class Flow:
                  *(k for k in self.keep if k in base.kinds or k == "image")}
         names = tuple(classes) if classes is not None else base.classes or self.classes
         spent = dict(base.supervision)
+        for kind, counts in getattr(source, "unrecorded", {}).items():
+            spent[kind] = tuple(map(sum, zip(counts, spent.get(kind, (0, 0, 0)))))
         inputs = {"input": base}
         for joined in self._joined:
             inputs[joined.role] = joined.source.header

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from wsseg.errors import UnsafeError, WssegError
@@ -37,7 +38,8 @@ def atomic_write(path: Path, data: bytes, *, scratch: Path | None = None,
                 os.close(handle)
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with suppress(FileNotFoundError):  # stopped right after the rename
+                os.unlink(temporary)
             raise
     except OSError as error:
         raise WssegError(f"cannot write {path}: {error.strerror}") from None

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from wsseg.errors import RecordError, UnsafeError
-from wsseg.io import jsons
+from wsseg.io import jsons, npz
 from wsseg.io.photo import decode_photo, encode_photo
-from wsseg.io.png import decode_labels, encode_labels, sniff, voc_palette
+from wsseg.io.png import check_pixels, decode_labels, encode_labels, voc_palette
 from wsseg.io.values import InstanceMap, ScoreMap
-
-MAX_SCORE_BYTES = 1 << 34
 
 _JSON = {
     "tags": (jsons.read_tags, jsons.write_tags),
@@ -94,13 +91,18 @@ def check_score(value: ScoreMap, kind: str = "score") -> None:
     Probabilities need not sum to 1, as absent classes may be left out.
     """
     data, classes = value.data, np.asarray(value.classes)
-    if len(classes) and (classes.min() < 0 or classes.max() > 65535 or 255 in classes):
+    try:
+        check_pixels(value.size[1], value.size[0])
+    except (RecordError, UnsafeError) as error:
+        raise type(error)(f"{kind} map of an {error}") from None
+    if classes.ndim == 1 and len(classes) and (classes.min() < 0 or classes.max() > 65535
+                                               or 255 in classes):
         raise RecordError(f"{kind} has a class that cannot be: {classes.tolist()}")
     if data.ndim != 3 or data.dtype not in (np.float16, np.float32):
         raise RecordError(f"{kind} data must be float16 or float32 (K, h, w); got {data.dtype} "
                           f"{data.shape}")
     if classes.shape != (len(data),) or (np.diff(classes) <= 0).any():
-        raise RecordError(f"{kind} needs one ascending class id per map; got {len(classes)} for "
+        raise RecordError(f"{kind} needs one ascending class id per map; got {classes.size} for "
                           f"{len(data)} maps")
     if not data.size:
         return
@@ -115,18 +117,15 @@ def check_score(value: ScoreMap, kind: str = "score") -> None:
 
 def _decode_score(data: bytes, kind: str) -> ScoreMap:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(i.file_size for i in archive.infolist()) > MAX_SCORE_BYTES:
-                raise UnsafeError(f"{kind} map declares more than {MAX_SCORE_BYTES} bytes")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            size, value = arrays["size"], (arrays["data"], arrays["classes"].astype(np.int64))
-    except KeyError as error:
-        raise RecordError(f"{kind} map has no {error.args[0]}") from None
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise RecordError(f"{kind} map damaged: {sniff(data)} ({error})") from None
-    if size.shape != (2,):
+        found = npz.read(data, ("data", "classes", "size"))
+    except (RecordError, UnsafeError) as error:
+        raise type(error)(f"{kind} map {error}") from None
+    classes, size = found["classes"], found["size"]
+    if size.dtype.kind == "f" or size.shape != (2,):
         raise RecordError(f"{kind} map's size is {size.tolist()}, not [H, W]")
-    result = ScoreMap(*value, (int(size[0]), int(size[1])))
+    if classes.dtype.kind == "f":
+        raise RecordError(f"{kind} map's classes are {classes.tolist()}, not class ids")
+    result = ScoreMap(found["data"], classes.astype(np.int64), (int(size[0]), int(size[1])))
     check_score(result, kind)
     return result
 

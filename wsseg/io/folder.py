@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wsseg.errors import IncompleteError, RecordError, UsageError, WssegError
 from wsseg.io import jsons
-from wsseg.io.header import End, Header
+from wsseg.io.header import End, Header, Total
 from wsseg.io.kinds import (END, HEADER, KIND_OF_SUFFIX, META, RECORDS, check_key, kind_of,
                             split_name)
 from wsseg.io.record import FileMember, Record, Supervision
@@ -71,6 +71,7 @@ class FolderSource:
                 self.header = Header.load((self.root / HEADER).read_bytes())
                 if (self.root / END).is_file():
                     self.end = End.load((self.root / END).read_bytes())
+                    self.end.check_header(self.header)
             else:
                 self.header = Header(classes=self._names(classes))
         except (RecordError, OSError) as error:
@@ -124,9 +125,30 @@ class FolderSource:
 
     @cached_property
     def recorded(self) -> dict[str, tuple[str, Supervision]]:
-        """Key -> (digest, supervision) as written; empty if the directory does not say."""
-        path = self.root / RECORDS
-        return read_journal(path) if self.canonical else {}
+        """Key -> (digest, supervision) as written; empty for what is not ours or not complete.
+
+        Raises WssegError if this is not what was written.
+        """
+        if not self.canonical or self.end is None or self.end.error is not None:
+            return {}
+        path, total = self.root / RECORDS, Total()
+        if not path.exists():
+            return {}  # a tar unpacked by another program
+        found = read_journal(path)
+        for digest, supervision in found.values():
+            total.add(digest, supervision)
+        seen = total.end(self.header)
+        if ((seen.records, seen.digest, seen.supervision)
+                != (self.end.records, self.end.digest, self.end.supervision)
+                or len(found) == len(self._keys) and found.keys() != self._index.keys()):
+            raise WssegError(f"{path} is damaged: it is not what was written")
+        return found
+
+    @property
+    def unrecorded(self) -> dict[str, tuple[int, ...]]:
+        """Supervision of the whole place where its records do not say theirs."""
+        lost = self.end is not None and not (self.root / RECORDS).exists()
+        return self.end.supervision if lost else {}
 
     def __iter__(self) -> Iterator[Record]:
         for key in self._keys:
@@ -154,6 +176,7 @@ def read_journal(path: Path) -> dict[str, tuple[str, Supervision]]:
     for line in path.read_bytes().split(b"\n")[:-1] if path.is_file() else ():
         try:
             key, digest, note = line.decode().split("\t")
+            int(digest, 16)
             found[check_key(key)] = digest, {k: (c, o) for k, (c, o)
                                              in jsons.parse(note.encode()).items()}
         except (ValueError, WssegError, AttributeError, TypeError):

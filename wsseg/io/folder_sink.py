@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,15 +38,17 @@ class FolderSink:
         self._old: FolderSource | None = None
         self._done: dict[str, tuple[str, Supervision]] = {}
         self._lines: dict[str, bytes] = {}
+        self._handles: list[int] = []
         self._claim(header, mode)
         try:
             self._lock()
-            if self._old is not None:
-                self._take_over(mode)
             shutil.rmtree(self.root / _SCRATCH, ignore_errors=True)
             (self.root / _SCRATCH).mkdir()
+            if self._old is not None:
+                self._take_over(mode)
             self._journal = os.open(self.root / _JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND
                                     | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            self._handles.append(self._journal)
         except OSError as error:
             raise WssegError(f"cannot write to {self.root}: {error.strerror}") from None
         self._put(HEADER, header.dump())
@@ -73,30 +76,34 @@ class FolderSink:
 
     def _lock(self) -> None:
         (self.root / META).mkdir(parents=True, exist_ok=True)
-        self._handle = os.open(self.root / META, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._handles.append(os.open(self.root / META, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._handles[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise WssegError(f"{self.root} is being written by another process") from None
 
     def _take_over(self, mode: str) -> None:
         journal, records = self.root / _JOURNAL, self.root / RECORDS
         (self.root / END).unlink(missing_ok=True)
+        self._old.end = None  # from now on the journal says what is there
         if not journal.exists() and records.exists():
             os.replace(records, journal)
         records.unlink(missing_ok=True)
         if mode == "resume":
             self._done = read_journal(journal)
             whole = b"".join(journal_line(k, *v) for k, v in self._done.items())
-            atomic_write(journal, whole)  # without a torn last line
+            atomic_write(journal, whole, scratch=self.root / _SCRATCH)  # no torn last line
         else:
             journal.unlink(missing_ok=True)
             for key in self._old.keys():
                 self._remove(self._old.files(key).values())
 
-    def _remove(self, names) -> None:
-        for name in names:
-            (self.root / name).unlink(missing_ok=True)
+    def _remove(self, names: Iterable[str]) -> None:
+        try:
+            for name in names:
+                (self.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise WssegError(f"cannot remove {self.root / name}: {error.strerror}") from None
 
     def _put(self, name: str, data: bytes, *, sync: bool = False) -> None:
         folder = self.root
@@ -141,12 +148,12 @@ class FolderSink:
             if key not in self._lines:
                 self._remove(self._old.files(key).values())
         self._put(RECORDS, b"".join(self._lines[key] for key in sorted(self._lines)))
-        (self.root / _JOURNAL).unlink(missing_ok=True)
+        self._remove([_JOURNAL])
         self._put(END, end.dump(), sync=True)
         self.abort()
 
     def abort(self, error: str | None = None) -> None:
         """Leave the directory as it is: incomplete, and to be resumed."""
         shutil.rmtree(self.root / _SCRATCH, ignore_errors=True)
-        for handle in (self._journal, self._handle):
-            os.close(handle)
+        while self._handles:
+            os.close(self._handles.pop())

@@ -1,13 +1,11 @@
 """Records in one HDF5 file: ``/KIND/KEY`` datasets, header and end as root attributes.
 
-The HDF5 library loses a file whose writer is killed and crashes on a full disk. So it never
-touches the disk itself: it writes through ``_Disk``, which keeps a write error to itself,
-swallows what follows and lets us report it; and a file is ``NAME.part`` until it is closed.
+A file is ``NAME.part`` until it is closed, and each record is committed (``disk.Disk``), so that
+neither a killed writer nor a full disk costs a record that was finished.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,9 +16,10 @@ import numpy as np
 
 from wsseg.errors import IncompleteError, RecordError, UnsafeError, WssegError
 from wsseg.io import codec, jsons
-from wsseg.io.atomic import write_all
+from wsseg.io.disk import Disk
 from wsseg.io.header import End, Header
-from wsseg.io.kinds import KINDS, kind_of, suffixes_of
+from wsseg.io.kinds import KINDS, check_key, kind_of, split_name, suffixes_of
+from wsseg.io.png import check_pixels
 from wsseg.io.record import MAX_MEMBER, Packed, Record
 from wsseg.io.values import InstanceMap, ScoreMap
 
@@ -65,13 +64,17 @@ def _from_dataset(kind: str, data: np.ndarray, attrs: dict[str, Any]) -> dict[st
     if kind == "instance":
         segments = jsons.read_segments(jsons.parse(attrs["segments"].tobytes()), None)
         return codec.encode(kind, InstanceMap(data, segments))
-    if "suffix" not in attrs:
+    suffix = attrs.get("suffix")
+    if not isinstance(suffix, str):
         raise RecordError(f"/{kind} has a dataset without a suffix")
-    return {str(attrs["suffix"]): data.tobytes()}
+    if kind_of(suffix) != kind or split_name(f"key.{suffix}") != ("key", suffix):
+        raise UnsafeError(f"/{kind} has a dataset with the suffix {suffix!r}")
+    return {suffix: data.tobytes()}
 
 
-def _crc(data: np.ndarray, attrs: dict[str, Any]) -> int:
-    crc = zlib.crc32(np.ascontiguousarray(data))
+def _crc(name: str, data: np.ndarray, attrs: dict[str, Any]) -> int:
+    """Return the CRC-32 of a dataset's name, its data and its attributes."""
+    crc = zlib.crc32(np.ascontiguousarray(data), zlib.crc32(name.encode()))
     for name in sorted(attrs):
         crc = zlib.crc32(np.asarray(attrs[name]).tobytes() if not isinstance(attrs[name], str)
                          else attrs[name].encode(), crc)
@@ -81,12 +84,12 @@ def _crc(data: np.ndarray, attrs: dict[str, Any]) -> int:
 class Hdf5Source:
     """Records of an HDF5 file that we wrote, by ascending key.
 
-    whole: refuse a file without its end (False to salvage one). Raises WssegError for a file
-    that cannot be opened, UnsafeError for links that lead out of the file, raw external
-    storage, virtual datasets, filters other than gzip and sizes beyond the file's own.
+    Raises WssegError for a file that cannot be opened, UnsafeError for links that lead out of
+    the file, raw external storage, virtual datasets, filters other than gzip, unsafe names, and
+    sizes beyond the file's own.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, whole: bool = True) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.where = str(path)
         self.end: End | None = None
         try:
@@ -99,6 +102,7 @@ class Hdf5Source:
             self.header = Header.load(self._meta("wsseg_header"))
             if "wsseg_end" in self._file.attrs:
                 self.end = End.load(self._meta("wsseg_end"))
+                self.end.check_header(self.header)
             self._index = self._scan()
         except (RecordError, OSError, RuntimeError, KeyError, ValueError) as error:
             raise WssegError(f"{self.where} is damaged: {error}") from None
@@ -116,7 +120,7 @@ class Hdf5Source:
             self._hard(self._file, group, h5py.Group)
             for name in self._file[group]:
                 self._hard(self._file[group], name, h5py.Dataset)
-                index.setdefault(_unescape(name), []).append(group)
+                index.setdefault(check_key(_unescape(name)), []).append(group)
         return index
 
     def _hard(self, parent: h5py.Group, name: str, kind: type) -> None:
@@ -133,31 +137,33 @@ class Hdf5Source:
         """Return the kinds of one record, without reading it."""
         return [_unescape(group) for group in self._index[key]]
 
-    def _load(self, group: str, key: str) -> dict[str, bytes]:
-        dataset = self._file[group][_escape(key)]
-        if dataset.external or dataset.is_virtual or dataset.compression not in (None, "gzip"):
+    def _load(self, group: str, record: Record) -> None:
+        dataset = self._file[group][_escape(record.key)]
+        plist = dataset.id.get_create_plist()
+        filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
+        if dataset.external or dataset.is_virtual or not filters <= {h5py.h5z.FILTER_DEFLATE}:
             raise UnsafeError(f"{self.where}: {dataset.name} keeps its data elsewhere or through "
                               "a filter that is not ours")
         if dataset.nbytes > MAX_MEMBER or dataset.nbytes > 2000 * max(
                 1, dataset.id.get_storage_size()) or dataset.dtype.hasobject:
             raise UnsafeError(f"{self.where}: {dataset.name} declares {dataset.nbytes} bytes but "
                               f"stores {dataset.id.get_storage_size()}")
+        if dataset.ndim == 2:
+            check_pixels(*dataset.shape)
         attrs = dict(dataset.attrs)
         data, crc = dataset[()], attrs.pop("crc32", None)
-        attrs.pop("supervision", None)
-        if crc is None or int(crc) != _crc(data, attrs):
+        if crc is None or int(crc) != _crc(dataset.name, data, attrs):
             raise RecordError(f"{_unescape(group)} is damaged (wrong checksum)")
-        return _from_dataset(_unescape(group), data, attrs)
+        note = attrs.pop("supervision", None)
+        if note is not None:
+            record.supervision = {k: (c, o) for k, (c, o) in jsons.parse(note.encode()).items()}
+        record.members.update(_from_dataset(_unescape(group), data, attrs))
 
     def get(self, key: str) -> Record:
         record = Record(key, {}, self.header.classes)
         try:
             for group in self._index[key]:
-                record.members.update(self._load(group, key))
-                note = self._file[group][_escape(key)].attrs.get("supervision")
-                if note is not None:
-                    record.supervision = {k: (c, o) for k, (c, o) in
-                                          jsons.parse(note.encode()).items()}
+                self._load(group, record)
         except (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:
             if key not in self._index:
                 raise
@@ -180,100 +186,55 @@ class Hdf5Source:
         self._file.close()
 
 
-class _Disk:
-    """A file for h5py that never raises on write: the first error is kept, the rest dropped."""
-
-    def __init__(self, handle: int) -> None:
-        self.handle = handle
-        self.error: OSError | None = None
-        self._at = 0
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, os.fstat(self.handle).st_size)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def write(self, data) -> int:
-        view = memoryview(data).cast("B")
-        try:
-            if self.error is None:
-                os.lseek(self.handle, self._at, 0)
-                write_all(self.handle, view)
-        except OSError as error:
-            self.error = error
-        self._at += len(view)
-        return len(view)
-
-    def read(self, size: int = -1) -> bytes:  # never called: h5py knows a file by this name
-        raise io.UnsupportedOperation("read")
-
-    def readinto(self, buffer) -> int:
-        view = memoryview(buffer).cast("B")
-        data = os.pread(self.handle, len(view), self._at)
-        view[:len(data)] = data
-        view[len(data):] = bytes(len(view) - len(data))
-        self._at += len(view)
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        size = self._at if size is None else size
-        try:
-            if self.error is None:
-                os.ftruncate(self.handle, size)
-        except OSError as error:
-            self.error = error
-        return size
-
-    def flush(self) -> None:
-        pass
-
-
 class Hdf5Writer:
     """Writes records into an open file descriptor; used by ``places.FileSink``."""
 
     def __init__(self, handle: int, header: Header) -> None:
-        self._disk = _Disk(handle)
+        self._disk = Disk(handle)
         self._file = h5py.File(self._disk, "w", libver="v110")
-        self._attr("wsseg_header", header.dump())
-        self._flush()
+        try:
+            self._attr("wsseg_header", header.dump())
+            self._commit()
+        except OSError:
+            self.close(None)  # or the library crashes on it as the interpreter ends
+            raise
 
     def _attr(self, name: str, data: bytes) -> None:
         self._file.attrs.create(name, np.frombuffer(data, np.uint8))
 
-    def _flush(self) -> None:
+    def _commit(self) -> None:
         self._file.flush()
-        if self._disk.error is not None:
-            raise self._disk.error
+        self._disk.commit()
 
-    def write(self, packed: Packed) -> None:
+    def write(self, packed: Packed, digest: str) -> None:
         """Add one record. Raises OSError when the disk does not take it."""
         members = dict(packed.members)
         for kind in sorted({kind_of(s) for s in members}):
             data, attrs = _to_dataset(kind, {s: members[s] for s in suffixes_of(kind)
                                              if s in members})
+            if packed.supervision:
+                attrs["supervision"] = jsons.dump(
+                    {k: list(v) for k, v in packed.supervision.items()}).decode().strip()
             options = {}
             if kind in KINDS and data.ndim > 1 and data.size:
                 options = {"chunks": data.shape, "compression": "gzip", "compression_opts": 1}
-            dataset = self._file.require_group(_escape(kind)).create_dataset(
-                _escape(packed.key), data=data, **options)
-            for name, value in attrs.items():
-                dataset.attrs[name] = value
-            dataset.attrs["crc32"] = np.uint32(_crc(data, attrs))
-            if packed.supervision:
-                dataset.attrs["supervision"] = jsons.dump(
-                    {k: list(v) for k, v in packed.supervision.items()}).decode().strip()
-        self._flush()
+            group, name = _escape(kind), _escape(packed.key)
+            dataset = self._file.require_group(group).create_dataset(name, data=data, **options)
+            for attr, value in attrs.items():
+                dataset.attrs[attr] = value
+            dataset.attrs["crc32"] = np.uint32(_crc(dataset.name, data, attrs))
+        self._commit()
 
     def close(self, end: End | None) -> None:
         """Close the file, complete if ``end`` is given."""
-        if end is not None:
+        if end is None:
+            self._disk.drop()
+        else:
             self._attr("wsseg_end", end.dump())
         try:
             self._file.close()
         except (OSError, RuntimeError):
             if self._disk.error is None:
                 raise
-        if self._disk.error is not None:
-            raise self._disk.error
+        if end is not None:
+            self._disk.commit()

@@ -57,12 +57,13 @@ class Header:
             lists = [e["arguments"] for e in value["history"]]
             if (not all(isinstance(n, str) for n in names)
                     or not all(isinstance(v, list) for v in lists)
-                    or type(value.get("count")) not in (int, type(None))):
+                    or value.get("count") is not None and not _is_count(value["count"])
+                    or not _is_count(value["ignore"]) or value["wsseg"] is True):
                 raise TypeError("a name, list or number of another type")
             return Header(tuple(value["kinds"]), None if classes is None else tuple(classes),
-                          int(value["ignore"]), value.get("count"), tuple(value["history"]),
+                          value["ignore"], value.get("count"), tuple(value["history"]),
                           _load_supervision(value.get("supervision", {})))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(f"bad wsseg header ({error!r})") from None
 
     @property
@@ -88,9 +89,13 @@ def history_entry(tool: str, version: str, arguments: list[str], parameters: dic
     return entry
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
 def _load_supervision(value: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
     for numbers in value.values():
-        if len(numbers) != 3 or any(type(n) is not int or n < 0 for n in numbers):
+        if len(numbers) != 3 or not all(map(_is_count, numbers)):
             raise ValueError(f"supervision {numbers}")
     return {kind: tuple(numbers) for kind, numbers in value.items()}
 
@@ -149,11 +154,19 @@ class End:
         """Parse an end. Raises RecordError if it is malformed."""
         value = jsons.parse(data)
         try:
-            return End(int(value["records"]), int(value["failed"]), str(value["digest"]),
-                       str(value["header"]), _load_supervision(value["supervision"]),
-                       value.get("error"))
+            if not (_is_count(value["records"]) and _is_count(value["failed"])
+                    and all(isinstance(value[name], str) for name in ("digest", "header"))
+                    and isinstance(value.get("error", ""), str)):
+                raise TypeError("a number or text of another type")
+            return End(value["records"], value["failed"], value["digest"], value["header"],
+                       _load_supervision(value["supervision"]), value.get("error"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(f"bad wsseg end ({error!r})") from None
+
+    def check_header(self, header: Header) -> None:
+        """Raise RecordError unless this is the header that was written."""
+        if self.error is None and self.header != header.digest:
+            raise RecordError("its header is not the one that was written (wrong digest)")
 
     def check(self, total: Total, header: Header, where: str) -> None:
         """Raise IncompleteError if less was read than written, WssegError if it is not what was

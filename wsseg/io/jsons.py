@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wsseg.errors import RecordError, UsageError
+from wsseg.io.png import check_pixels
 from wsseg.io.values import Boxes, Masks, Points, Segment
 
 MAX_BYTES = 1 << 28
@@ -96,7 +97,7 @@ def _size(value: Any) -> tuple[int, int] | None:
     if size is None:
         return None
     if (not isinstance(size, list) or len(size) != 2
-            or any(type(n) is not int or n < 1 for n in size)):
+            or any(type(n) is not int or not 1 <= n < 1 << 31 for n in size)):
         raise RecordError(f"size is {size!r}, not [height, width]")
     return size[0], size[1]
 
@@ -133,7 +134,7 @@ def read_counts(value: Any, names: Sequence[str] | None) -> dict[int, int]:
     for name, count in _field(value, "counts", dict, "counts").items():
         if type(count) is not int or count < 0:
             raise RecordError(f"counts[{name!r}] is {count!r}, not a number of objects")
-        cls = class_id(int(name) if name.isdecimal() else name, names)
+        cls = class_id(int(name) if name.isdecimal() and len(name) < 6 else name, names)
         if cls in result:
             raise RecordError(f"counts names class {cls} twice")
         result[cls] = count
@@ -196,6 +197,7 @@ def read_masks(value: Any, names: Sequence[str] | None) -> Masks:
     size = _size(value)
     if size is None:
         raise RecordError("masks: no 'size'")
+    check_pixels(size[1], size[0])
     runs = []
     for i, item in enumerate(items):
         counts = _field(item, "counts", list, f"masks[{i}]")

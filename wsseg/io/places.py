@@ -11,11 +11,12 @@ from typing import Protocol
 
 from wsseg.errors import RecordError, UsageError, WssegError
 from wsseg.io.atomic import refuse_link, write_all
+from wsseg.io.disk import recover
 from wsseg.io.folder import FolderSource
 from wsseg.io.folder_sink import FolderSink
 from wsseg.io.header import End, Header
 from wsseg.io.kinds import HEADER
-from wsseg.io.record import Packed
+from wsseg.io.record import Packed, Record
 from wsseg.io.source import Source
 from wsseg.io.stream import StreamSource, tar_end, tar_member, tar_record
 
@@ -89,7 +90,7 @@ class StreamSink:
         return None
 
     def write(self, packed: Packed, digest: str, *, taken: bool = False) -> None:
-        self._send(tar_record(packed))
+        self._send(tar_record(packed, digest))
 
     def finish(self, end: End) -> None:
         self._send(tar_end(end))
@@ -107,8 +108,8 @@ class _TarWriter:
         self._handle = handle
         write_all(handle, tar_member(HEADER, header.dump()))
 
-    def write(self, packed: Packed) -> None:
-        write_all(self._handle, tar_record(packed))
+    def write(self, packed: Packed, digest: str) -> None:
+        write_all(self._handle, tar_record(packed, digest))
 
     def close(self, end: End | None) -> None:
         if end is not None:
@@ -129,18 +130,23 @@ class FileSink:
         self._salvage = None
         for path in (self._path, self._part, self._earlier):
             refuse_link(path)
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{path} exists and is no plain file: choose another output")
         old = next((p for p in (self._earlier, self._part, self._path) if p.exists()), None)
         if old is not None and mode == "new":
             raise UsageError(f"{old} exists: add --overwrite or --resume")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock(old if old == self._part else None)
+            self._lock()
             if mode == "resume" and old is not None:
                 if old == self._part:
                     os.replace(self._part, self._earlier)
                     old = self._earlier
                 self._salvage = _Salvage(old, header)
-            self._handle = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            else:
+                self._earlier.unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)  # emptied, it would change what is linked to it
+            self._handle = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
                                    | os.O_CLOEXEC, 0o666)
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if place.lower().endswith(_HDF5):
@@ -151,11 +157,11 @@ class FileSink:
         except OSError as error:
             raise self._failed(error) from None
 
-    def _lock(self, part: Path | None) -> None:
+    def _lock(self) -> None:
         """Refuse a ``.part`` that another process still writes."""
-        if part is None:
+        if not self._part.exists():
             return
-        handle = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(self._part, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -171,7 +177,9 @@ class FileSink:
 
     def write(self, packed: Packed, digest: str, *, taken: bool = False) -> None:
         try:
-            self._writer.write(packed)
+            self._writer.write(packed, digest)
+            if taken and self._salvage.exhausted:  # .part holds all that .part.old held
+                self._earlier.unlink(missing_ok=True)
         except OSError as error:
             raise self._failed(error) from None
 
@@ -180,10 +188,10 @@ class FileSink:
             self._writer.close(end)
             os.fsync(self._handle)
             os.replace(self._part, self._path)
-            os.close(self._handle)
+            self._earlier.unlink(missing_ok=True)
         except OSError as error:
             raise self._failed(error) from None
-        self._earlier.unlink(missing_ok=True)
+        self._release()
 
     def abort(self, error: str | None = None) -> None:
         """Leave ``.part`` as it is, to be resumed."""
@@ -191,26 +199,39 @@ class FileSink:
             self._writer.close(None)
         except (OSError, RuntimeError):
             pass
-        os.close(self._handle)
+        self._release()
+
+    def _release(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
 
 class _Salvage:
-    """Finished records of an interrupted tar or HDF5 file, in the order of the input."""
+    """Finished records of an interrupted tar or HDF5 file, in the order of the input.
+
+    exhausted: every one of them was taken.
+    """
 
     def __init__(self, path: Path, header: Header) -> None:
+        self.exhausted = False
         self._records = iter(())
-        self._next = None
+        self._next: Record | None = None
+        self._left: set[str] = set()
         try:
+            if path.name.endswith(".part.old"):
+                recover(path)
             source = open_source(str(path))
-        except UsageError:
-            raise
-        except WssegError:
+        except WssegError as error:
+            if isinstance(error, UsageError):
+                raise
             return  # nothing usable was written: start again
         if source.header.recipe() != header.recipe():
             raise UsageError(f"{path} was made in another way (see ws-info --history): add "
                              "--overwrite or choose another output")
         self._source = source
         if hasattr(source, "get"):
+            self._left = set(source.keys())
             self.take = self._look_up
         else:
             self._records = iter(source)
@@ -221,19 +242,26 @@ class _Salvage:
             self._next = next(self._records, None)
         except WssegError:  # where the earlier run was cut
             self._next = None
+        self.exhausted = self._next is None
 
     def take(self, key: str) -> Packed | None:
         if self._next is None or self._next.key != key:
             return None
-        packed = self._next.pack()
+        record = self._next
         self._advance()
-        return packed
+        try:
+            return record.pack()
+        except RecordError:
+            return None
 
     def _look_up(self, key: str) -> Packed | None:
         try:
-            return self._source.get(key).pack()
+            packed = self._source.get(key).pack()
         except (KeyError, RecordError):
             return None
+        self._left.discard(key)
+        self.exhausted = not self._left
+        return packed
 
 
 def open_sink(place: str, header: Header, *, mode: str = "new", stdout: int = 1) -> Sink:

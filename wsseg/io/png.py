@@ -89,17 +89,28 @@ def decode_labels(data: bytes) -> np.ndarray:
     if colour not in (0, 3):
         raise RecordError("a colour image where class indices are needed: convert it with "
                           "ws-cat --colours")
+    try:
+        raw = _inflate(b"".join(pixels))
+    except Exception as error:  # zlib.error or isal's own class
+        raise RecordError(f"PNG damaged ({error})") from None
+    if len(raw) != _raw_size(height, width, depth, interlace):
+        raise RecordError(f"PNG damaged ({len(raw)} bytes of pixels for {height}x{width})")
     if depth == 8 and not interlace:
-        try:
-            raw = _inflate(b"".join(pixels))
-        except Exception as error:  # zlib.error or isal's own class
-            raise RecordError(f"PNG damaged ({error})") from None
-        if len(raw) != height * (width + 1):
-            raise RecordError(f"PNG damaged ({len(raw)} bytes of pixels for {height}x{width})")
         rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
         if not rows[:, 0].any():
             return np.ascontiguousarray(rows[:, 1:])
     return _decode_with_pillow(data, depth)
+
+
+def _raw_size(height: int, width: int, depth: int, interlace: int) -> int:
+    """Return the bytes of all rows, each with its filter's number (Adam7: of all passes)."""
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
+              (1, 0, 2, 1)) if interlace else ((0, 0, 1, 1),)
+    total = 0
+    for y, x, dy, dx in passes:
+        rows, columns = len(range(y, height, dy)), len(range(x, width, dx))
+        total += rows * (1 + (columns * depth + 7) // 8) if columns else 0
+    return total
 
 
 def _decode_with_pillow(data: bytes, depth: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 The first member is the header and the last one the end: tarfile alone takes a stream that was
 cut between two members for a shorter complete one. The first member of each record says in a
-pax comment how many members it has, so that a reader hands it on at once.
+pax comment how many members it has, so that a reader hands it on at once, and their digest.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from wsseg.errors import IncompleteError, RecordError, UnsafeError, WssegError
 from wsseg.io import jsons
 from wsseg.io.header import End, Header, Total
 from wsseg.io.kinds import END, HEADER, member_name, split_name
-from wsseg.io.record import MAX_MEMBER, Packed, Record
+from wsseg.io.record import MAX_MEMBER, Packed, Record, Supervision
 
 NOTE = "comment"  # the one pax keyword that other tars pass over in silence
 _BLOCK = 512
+_PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _MAX_META = 1 << 26
 
 
@@ -32,9 +33,9 @@ def tar_member(name: str, data: bytes, pax: dict[str, str] | None = None) -> byt
     return head + data + bytes(-len(data) % _BLOCK)
 
 
-def tar_record(packed: Packed) -> bytes:
+def tar_record(packed: Packed, digest: str) -> bytes:
     """Return all members of one record as one block of bytes."""
-    parts, note = [], {"members": len(packed.members)}
+    parts, note = [], {"members": len(packed.members), "sha256": digest}
     if packed.supervision:
         note["supervision"] = {k: list(v) for k, v in packed.supervision.items()}
     pax = {NOTE: jsons.dump(note).decode().strip()}
@@ -93,7 +94,7 @@ class StreamSource:
         except (tarfile.TarError, ValueError, UnicodeError, OverflowError) as error:
             raise self._cut(f"it is damaged ({error})") from None
         self._tar.members.clear()  # tarfile remembers every member for ever
-        if info is not None and not info.isreg():
+        if info is not None and (info.type not in _PLAIN or info.sparse is not None):
             raise UnsafeError(f"{self.where}: member {info.name!r} is no plain file")
         return info
 
@@ -117,6 +118,8 @@ class StreamSource:
                 self._finish(info)
                 return
             key, suffix = split_name(info.name)
+            if not suffix:
+                raise UnsafeError(f"{self.where}: member {info.name!r} is not called KEY.SUFFIX")
             data = self._read(info)
             if record is None or record.key != key:
                 if record is not None:
@@ -124,8 +127,9 @@ class StreamSource:
                 if hash(key) in seen:
                     raise UnsafeError(f"{self.where}: two records are called {key}")
                 seen.add(hash(key))
-                due, spent = self._note(info)
-                record = Record(key, names=self.header.classes, supervision=spent)
+                due, spent, digest = self._note(info)
+                record = Record(key, names=self.header.classes, supervision=spent,
+                                expected=digest)
             if suffix in record.members:
                 raise UnsafeError(f"{self.where}: two members are called {info.name}")
             record.members[suffix] = data
@@ -134,17 +138,22 @@ class StreamSource:
                 record = None
         raise self._cut("it has no end member")
 
-    def _note(self, info: tarfile.TarInfo) -> tuple[int, dict[str, tuple[int, int]]]:
+    def _note(self, info: tarfile.TarInfo) -> tuple[int, Supervision, str | None]:
         try:
             note = json.loads(info.pax_headers.get(NOTE, "{}"))
-            return int(note.get("members", 0)), {k: (int(c), int(o)) for k, (c, o)
-                                                 in note.get("supervision", {}).items()}
-        except (ValueError, TypeError, AttributeError):  # a comment that is not ours
+            spent = {k: (int(c), int(o)) for k, (c, o) in note.get("supervision", {}).items()}
+            return int(note.get("members", 0)), spent, note.get("sha256")
+        except (ValueError, TypeError, AttributeError, OverflowError,
+                RecursionError):  # a comment that is not ours
             raise self._cut(f"{info.name} has a damaged pax comment") from None
 
     def _done(self, record: Record) -> Record:
-        packed = Packed(record.key, tuple(sorted(record.members.items())), record.supervision)
-        self._total.add(packed.digest, record.supervision)
+        digest = Packed(record.key, tuple(sorted(record.members.items())), {}).digest
+        if record.expected not in (None, digest):
+            raise WssegError(f"{self.where} is damaged: {record.key} is not what was written "
+                             "(wrong digest)")
+        record.expected = None
+        self._total.add(digest, record.supervision)
         return record
 
     def _finish(self, info: tarfile.TarInfo) -> None:
