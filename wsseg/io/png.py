@@ -17,9 +17,9 @@ import numpy as np
 from wsseg.errors import RecordError, UnsafeError
 
 try:  # three times as fast on label maps
-    from isal.isal_zlib import decompress as _inflate
+    from isal.isal_zlib import decompressobj as _inflater
 except ImportError:
-    from zlib import decompress as _inflate
+    from zlib import decompressobj as _inflater
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 1 << 28
@@ -89,11 +89,13 @@ def decode_labels(data: bytes) -> np.ndarray:
     if colour not in (0, 3):
         raise RecordError("a colour image where class indices are needed: convert it with "
                           "ws-cat --colours")
+    size = _raw_size(height, width, depth, interlace)
     try:
-        raw = _inflate(b"".join(pixels))
+        inflater = _inflater()
+        raw = inflater.decompress(b"".join(pixels), size + 1)
     except Exception as error:  # zlib.error or isal's own class
         raise RecordError(f"PNG damaged ({error})") from None
-    if len(raw) != _raw_size(height, width, depth, interlace):
+    if len(raw) != size or not inflater.eof:
         raise RecordError(f"PNG damaged ({len(raw)} bytes of pixels for {height}x{width})")
     if depth == 8 and not interlace:
         rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)

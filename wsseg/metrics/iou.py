@@ -10,29 +10,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
+try:
+    from wsseg.native import _labels as _native
+except ImportError:  # not built: numpy does the same, slower
+    _native = None
+
 
 def pair_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Count how often each pair of values meets: int64 (T, P), [truth + 1, prediction + 1].
+    """Count how often each pair of values meets.
 
-    truth, prediction: uint8, same shape, not empty. Values are shifted by one, modulo 256, so
-    that 255 comes first and the counts are only as large as the classes need. Label maps are
-    mostly flat, so runs of equal pairs are counted rather than pixels.
+    truth, prediction: both uint8 or both uint16, same shape. Returns int64 (M, 3) rows of true
+    value, predicted value and number of pixels, in no particular order. Label maps are mostly
+    flat, so runs of equal pairs are counted rather than pixels.
     """
     t, p = truth.ravel(), prediction.ravel()
+    if _native is not None and t.dtype.isnative:
+        return _native.pair_counts(t, p)
+    if not len(t):
+        return np.zeros((0, 3), np.int64)
     change = t[1:] != t[:-1]
     change |= p[1:] != p[:-1]
-    breaks = change.nonzero()[0]
-    last = np.empty(len(breaks) + 1, np.int64)  # of each run
-    last[:-1], last[-1] = breaks, len(t) - 1
-    codes = (t[last] + np.uint8(1)).astype(np.int64)
-    run_p = p[last] + np.uint8(1)
-    rows, columns = int(codes.max()) + 1, int(run_p.max()) + 1
-    codes *= columns
-    codes += run_p
-    last[1:] -= breaks
-    last[0] += 1
-    counts = np.bincount(codes, last, rows * columns)
-    return counts.astype(np.int64).reshape(rows, columns)
+    last = np.append(change.nonzero()[0], len(t) - 1)  # of each run
+    codes, run = np.unique(t[last].astype(np.int64) << 16 | p[last], return_inverse=True)
+    counts = np.bincount(run.ravel(), np.diff(last, prepend=-1))
+    return np.stack([codes >> 16, codes & 0xffff, counts.astype(np.int64)], axis=1)
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, n_classes: int,
@@ -48,29 +49,17 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, n_classes: int,
         raise ValueError(f"shapes differ: truth {truth.shape}, prediction {prediction.shape}")
     if not truth.size:
         return np.zeros((n_classes, n_classes + 1), np.int64)
-    if truth.dtype == prediction.dtype == np.uint8 and ignore == 255:
-        counts = pair_counts(truth, prediction)
-        rows, columns = (np.arange(-1, n - 1) for n in counts.shape)
-    else:
-        rows, t = np.unique(_ignore_first(truth, ignore), return_inverse=True)
-        columns, p = np.unique(_ignore_first(prediction, ignore), return_inverse=True)
-        counts = np.bincount(t.ravel() * len(columns) + p.ravel(),
-                             minlength=len(rows) * len(columns)).reshape(len(rows), len(columns))
-    for name, values in (("truth", rows), ("prediction", columns)):
-        if values[-1] >= n_classes:
-            raise ValueError(f"{name} has pixels of value {int(values[-1])}, but there are "
+    if truth.dtype != prediction.dtype:
+        truth, prediction = truth.astype(np.uint16), prediction.astype(np.uint16)
+    t, p, counts = pair_counts(truth, prediction).T
+    for name, values in (("truth", t), ("prediction", p)):
+        bad = values[(values >= n_classes) & (values != ignore)]
+        if len(bad):
+            raise ValueError(f"{name} has pixels of value {int(bad.max())}, but there are "
                              f"{n_classes} classes")
-    shifted = np.zeros((n_classes + 1, n_classes + 1), np.int64)
-    if len(rows) == rows[-1] + 2 and len(columns) == columns[-1] + 2:  # no gap: a plain block
-        shifted[:len(rows), :len(columns)] = counts
-    else:
-        shifted[np.ix_(rows + 1, columns + 1)] = counts
-    return np.concatenate([shifted[1:, 1:], shifted[1:, :1]], axis=1)
-
-
-def _ignore_first(labels: np.ndarray, ignore: int) -> np.ndarray:
-    labels = labels.astype(np.int64)
-    return np.where(labels == ignore, -1, labels)
+    matrix = np.zeros((n_classes + 1, n_classes + 1), np.int64)
+    matrix[np.where(t == ignore, n_classes, t), np.where(p == ignore, n_classes, p)] = counts
+    return matrix[:-1]
 
 
 @dataclass(frozen=True)
