@@ -6,7 +6,8 @@
 PYTHON ?= python3
 EXTRAS ?= fast,plot,nets,forest,demo,test
 VENV := .venv
-READY := $(VENV)/ready
+COMMA := ,
+READY := $(VENV)/ready-$(subst $(COMMA),-,$(EXTRAS))
 BIN := $(VENV)/bin
 DATA ?= ../shared/data/VOC2012
 
@@ -29,7 +30,7 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python -m wsseg.cli._man
 
-$(READY): setup.cfg setup.py pyproject.toml $(wildcard wsseg/native/*.cpp)
+$(READY): setup.cfg setup.py pyproject.toml $(wildcard wsseg/native/*.cpp wsseg/native/*.h)
 	@echo "setting up $(VENV) (once; PyTorch alone is several GB)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip \

@@ -21,11 +21,13 @@ def connected_objects(label: np.ndarray, *, background: int | None = 0, ignore: 
     for cls in present_classes(label, background=background, ignore=ignore):
         count, parts, stats, _ = cv2.connectedComponentsWithStats(
             (label == cls).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+        tops, areas = stats[:, cv2.CC_STAT_TOP], stats[:, cv2.CC_STAT_AREA]
+        kept = [part for part in range(1, count) if areas[part] >= min_area]
+        # OpenCV goes by blocks of 2x2 pixels, so its numbers do not follow the first pixels
+        kept.sort(key=lambda part: (tops[part], (parts[tops[part]] == part).argmax()))
         number = np.zeros(count, np.int32)
-        for part in range(1, count):
-            if stats[part, cv2.CC_STAT_AREA] >= min_area:
-                classes.append(cls)
-                number[part] = len(classes)
+        number[kept] = np.arange(len(kept)) + len(classes) + 1
+        classes += [cls] * len(kept)
         ids += number[parts]
     return ids, np.array(classes, np.int64)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,6 +77,8 @@ def run(command: click.Command, args: Sequence[str] | None) -> int:
     if variable in os.environ:
         return shell_complete(command, {}, name, variable, os.environ[variable])
     env = Env.take(name)
+    if not sys.warnoptions:  # a library's warning is no message of ours
+        warnings.simplefilter("ignore")
     try:
         with command.make_context(name, list(sys.argv[1:] if args is None else args),
                                   obj=env) as context:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
 from wsseg.cli._flow import Flow
-from wsseg.cli._supervision import spent
+from wsseg.cli._supervision import larger, spent
 from wsseg.errors import RecordError, UsageError
+from wsseg.io.codec import check_classes
 from wsseg.io.header import End, Header
 from wsseg.io.kinds import KINDS
 from wsseg.io.record import Record
@@ -55,7 +57,8 @@ class _Row:
         counts = [s.header.count for s in sources]
         self.header: Header = replace(
             first, kinds=tuple(sorted({k for s in sources for k in s.header.kinds})),
-            count=None if None in counts else sum(counts))
+            count=None if None in counts else sum(counts),
+            supervision=reduce(larger, (s.header.supervision for s in sources)))
 
     def __iter__(self) -> Iterator[Record]:
         seen: set[str] = set()
@@ -96,6 +99,14 @@ class _Shelf(_Row):
             source.check_complete()
 
 
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raise UsageError for what is no kind; an unknown suffix is one with a dot before it."""
+    for kind in kinds:
+        if kind not in KINDS and not kind.startswith("."):
+            raise UsageError(f"--only {kind}: no such kind; there are {', '.join(KINDS)}, and "
+                             ".SUFFIX for what wsseg does not know")
+
+
 def parse_remap(text: str | None) -> dict[int, int]:
     """Parse ``FROM=TO,...``. Raises UsageError for anything else."""
     result = {}
@@ -118,8 +129,8 @@ def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
         record.canonical = False
     if colours is not None:
         _from_colours(record, colours)
-    if truth and not record.supervision:
-        record.supervision = spent(record, truth=True)
+    if truth:
+        record.supervision = {**spent(record, truth=True), **record.supervision}
     if exif is not None and "image" in record:
         _turn(record, exif)
     if remap and "label" in record:
@@ -127,7 +138,9 @@ def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
         table = np.arange(max(int(label.max(initial=0)), *remap, *remap.values()) + 1)
         for old, new in remap.items():
             table[old] = new
-        record.set("label", table[label].astype(np.uint8 if table.max() < 256 else np.uint16))
+        found = table[label]
+        check_classes(found, record.names)
+        record.set("label", found.astype(np.uint8 if found.max(initial=0) < 256 else np.uint16))
     missing = [k for k in only if k in KINDS and k not in record]
     if missing:
         raise RecordError(f"has no {missing[0]} (it holds "

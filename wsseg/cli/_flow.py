@@ -15,7 +15,7 @@ from wsseg import __version__
 from wsseg.cli import _options
 from wsseg.cli._env import Env
 from wsseg.cli._parallel import Failure, Ready, ordered_map
-from wsseg.cli._supervision import spent
+from wsseg.cli._supervision import larger, spent
 from wsseg.errors import (ExitStatus, IncompleteError, RecordError, UsageError,
                           WssegError)
 from wsseg.io.header import Header, Total, history_entry
@@ -31,7 +31,8 @@ class Flow:
 
     failed: records left out so far; cut: why an input is incomplete; only: chooses records by
     key; lenient: listed keys that are not there are only noted; wrap: turns each record into
-    what the step is given.
+    what the step is given; spent: labels, as kind -> [images, classes, objects], that went into
+    something else that the tool uses, such as fitted parameters.
     """
 
     env: Env
@@ -53,6 +54,7 @@ class Flow:
     only: Callable[[str], bool] | None = None
     lenient: bool = False
     wrap: Callable[[Record], Any] | None = None
+    spent: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _joined: list[_Join] = field(default_factory=list)
 
     @staticmethod
@@ -169,6 +171,8 @@ class Flow:
                     except RecordError as error:
                         record = Ready(Failure(record.key, str(error)))
                 yield record
+            for joined in self._joined:
+                joined.finish()
         except IncompleteError as error:
             self.cut = str(error)
 
@@ -287,12 +291,15 @@ class Flow:
         kinds = {*(() if only else set(base.kinds) - gone), *writes,
                  *(k for k in self.keep if k in base.kinds or k == "image")}
         names = tuple(classes) if classes is not None else base.classes or self.classes
-        spent = dict(base.supervision)
-        for kind, counts in getattr(source, "unrecorded", {}).items():
-            spent[kind] = tuple(map(sum, zip(counts, spent.get(kind, (0, 0, 0)))))
+        before = dict(base.supervision)
+        for more in (getattr(source, "unrecorded", {}), self.spent):
+            for kind, counts in more.items():
+                before[kind] = tuple(map(sum, zip(counts, before.get(kind, (0, 0, 0)))))
         inputs = {"input": base}
         for joined in self._joined:
             inputs[joined.role] = joined.source.header
+            if joined.kinds is None:
+                before = larger(before, joined.source.header.supervision)
         some = self.wanted is not None or self.shard or self.only or self.keep_going
         if some or source.end is None and keys is not None:
             count = len(keys) if keys is not None and not self.keep_going else None
@@ -301,7 +308,7 @@ class Flow:
         entry = history_entry(self.tool, __version__, self.arguments, self.parameters,
                               {role: h for role, h in inputs.items() if h.history})
         return replace(base, kinds=tuple(sorted(kinds)), classes=names, count=count,
-                       history=base.history + ((entry,) if history else ()), supervision=spent)
+                       history=base.history + ((entry,) if history else ()), supervision=before)
 
 
 @dataclass
@@ -320,7 +327,19 @@ class _Join:
         if other is None:
             return
         record.join({s: m for s, m in other.members.items()
-                     if self.kinds is None or kind_of(s) in self.kinds})
+                     if self.kinds is None or kind_of(s) in self.kinds},
+                    canonical=other.canonical)
+        if self.kinds is None:
+            theirs = other.supervision if other.canonical else spent(other)
+            record.supervision = {**theirs, **record.supervision}
+
+    def finish(self) -> None:
+        """Raise IncompleteError unless the place is complete."""
+        if hasattr(self.source, "get"):
+            self.source.check_complete()
+        elif self._records is not None:
+            for _ in self._records:
+                pass
 
     def _find(self, key: str) -> Record | None:
         if hasattr(self.source, "get"):
@@ -343,8 +362,8 @@ class _Join:
 def _make(step: Callable[[Record], Record], drop: frozenset[str], only: frozenset[str] | None,
           record: Record) -> tuple[Packed, str, bool]:
     """Work on one record and encode it, in a worker."""
-    if not record.canonical and not record.supervision:
-        record.supervision = spent(record)
+    if not record.canonical:
+        record.supervision = {**spent(record), **record.supervision}
     result = step(record)
     for kind in drop:
         result.drop(kind)

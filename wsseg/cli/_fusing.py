@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from wsseg.annotate.rect import pixel_boxes
-from wsseg.cli._fusion import Plan, Stack, larger
-from wsseg.cli._supervision import spent
+from wsseg.cli._fusion import Plan, Stack
+from wsseg.cli._supervision import larger, spent
 from wsseg.errors import RecordError
 from wsseg.io.codec import check_classes
 from wsseg.io.kinds import KINDS, background_id, kind_of

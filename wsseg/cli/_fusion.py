@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from wsseg.cli._flow import Flow
+from wsseg.cli._supervision import larger
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.header import End, Header
 from wsseg.io.kinds import background_id
@@ -69,11 +70,6 @@ class Stack(Record):
     inputs: tuple[Record, ...] = ()
     weak: tuple[Record, ...] = ()
     where: tuple[str, ...] = ()
-
-
-def larger(ours: Supervision, theirs: Supervision) -> Supervision:
-    """Return the labels spent on two inputs, for each kind the larger of each number."""
-    return {**ours, **{k: tuple(map(max, n, ours.get(k, n))) for k, n in theirs.items()}}
 
 
 class _Beside:

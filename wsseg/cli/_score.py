@@ -61,13 +61,15 @@ def run(flow: Flow, missing: str) -> Result:
     tally = _Tally(flow, names)
     flow.lenient = missing != "error"
     if hasattr(prediction, "get") or hasattr(truth, "get"):
-        _paired(flow, tally, prediction, truth)
+        _paired(flow, tally, prediction, truth, missing)
     else:
         raise UsageError("one of PREDICTION and TRUTH must be a directory or an HDF5 file")
     unscored = untrue = None
     if hasattr(truth, "get"):
         chosen = [k for k in flow.selected(truth) if k not in tally.keys]
         unscored = len(chosen)
+        if missing == "error" and flow.cut is None and not flow.failed:
+            _refuse(chosen)
         if missing == "wrong" and chosen:
             _all_wrong(flow, tally, truth, set(chosen))
             unscored = 0
@@ -101,14 +103,26 @@ class _Tally:
             self.matrix[:n, -1] += matrix[:, n]
 
 
-def _paired(flow: Flow, tally: _Tally, prediction: Source, truth: Source) -> None:
+def _refuse(lacking: Sequence[str]) -> None:
+    if lacking:
+        raise UsageError(f"{len(lacking)} true records have no prediction: "
+                         f"{', '.join(lacking[:5])}{' ...' if len(lacking) > 5 else ''} "
+                         "(--missing skip or wrong, or choose records with --keys)")
+
+
+def _paired(flow: Flow, tally: _Tally, prediction: Source, truth: Source, missing: str) -> None:
     """Compare what both hold; the one that is a stream leads."""
     swap = not hasattr(truth, "get")
     lead, other = (truth, prediction) if swap else (prediction, truth)
     there = set(other.keys())
-    flow.only = there.__contains__
+    lacking: list[str] = []
+    if not swap or missing == "skip":
+        flow.only = there.__contains__
 
     def pair(record: Record) -> _Pair:
+        if record.key not in there:
+            lacking.append(record.key)
+            return _Pair(record.key, None, record)
         found = other.get(record.key)
         return _Pair(record.key, *((found, record) if swap else (record, found)))
 
@@ -117,6 +131,8 @@ def _paired(flow: Flow, tally: _Tally, prediction: Source, truth: Source) -> Non
         tally.take(lead)
     finally:
         flow.only = flow.wrap = None
+    if missing == "error" and flow.cut is None:
+        _refuse(lacking)
 
 
 def _all_wrong(flow: Flow, tally: _Tally, truth: Source, keys: set[str]) -> None:
@@ -201,7 +217,7 @@ def as_table(result: Result, sort: str) -> str:
               f"{score.pixels[i]:>10}" for i in order]
     left_out = len(score.iou) - score.scored
     lines.append(f"{'mean':{width}}  {_percent(score.miou):>6}   over {score.scored} classes"
-                 + (f" ({left_out} occur in neither and are left out)" if left_out else ""))
+                 + (f" ({left_out} in neither, left out)" if left_out else ""))
     lines.append(f"pixel accuracy {_percent(score.pixel_accuracy)} %, mean class accuracy "
                  f"{_percent(score.mean_accuracy)} %, {_percent(score.covered)} % of the pixels "
                  "were given a class")

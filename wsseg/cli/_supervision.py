@@ -23,6 +23,13 @@ def spent(record: Record, *, truth: bool = False) -> Supervision:
     return result
 
 
+def larger(ours: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]]
+           ) -> dict[str, tuple[int, ...]]:
+    """Return the labels spent on two inputs, for each kind the larger of each number: where both
+    name a kind, they usually mean the same labels."""
+    return {**ours, **{k: tuple(map(max, n, ours.get(k, n))) for k, n in theirs.items()}}
+
+
 def count_masks(record: Record, min_area: int = 1) -> tuple[int, int]:
     """Return (classes, objects) of a label or instance map."""
     from wsseg.annotate.objects import connected_objects

@@ -69,7 +69,7 @@ def choose(flow: Flow, source: Source, count: int | None, fraction: float | None
 
 
 def step(record: Record, *, wanted: Sequence[str], strong: Chosen | None, seed: int,
-         random_points: bool, min_area: int) -> Record:
+         random_points: bool, min_area: int, keep: Sequence[str] = ()) -> Record:
     """Weaken one record, or count what its strong label cost and leave it."""
     if strong is not None and strong(record.key):
         record.supervision = {"masks": count_masks(record, min_area)}
@@ -90,9 +90,12 @@ def step(record: Record, *, wanted: Sequence[str], strong: Chosen | None, seed: 
     if "scribbles" in wanted:
         from wsseg.annotate.scribble import draw_scribbles
 
-        label = record.get("label") if "label" in record else (ids > 0).astype(np.uint8)
+        label = record.get("label") if "label" in record else record.get("instance").ids
+        if len(classes) and classes.max() >= 255:
+            raise RecordError(f"class {classes.max()} does not fit into a scribble map: its "
+                              "values go up to 254")
         record.set("scribble", draw_scribbles(label, ids, classes, rng))
-    for kind in ("label", "instance"):
+    for kind in {"label", "instance"}.difference(keep):
         record.drop(kind)
     record.supervision = spent(record)
     return record

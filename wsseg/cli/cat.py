@@ -49,6 +49,7 @@ def main(flow, form, split, as_kind, only, extra, remap, colours, exif, edited):
     """
     from wsseg.cli import _convert
 
+    _convert.check_kinds(only)
     source = _convert.open_all(flow, form, split, as_kind)
     flow.join_images()
     for place in extra:

@@ -39,10 +39,11 @@ def main(flow, prediction, truth, as_json, plot, missing, sort):
 
     flow.inputs = (prediction, truth)
     score = _score.run(flow, missing)
+    status = flow.status()
     if plot:
         _score.plot_confusion(score, plot)
     flow.env.out(_score.as_json(score) if as_json else _score.as_table(score, sort))
-    return flow.status()
+    return status
 
 
 if __name__ == "__main__":

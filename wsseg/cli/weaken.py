@@ -59,7 +59,7 @@ def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, su
     if part != "both":
         flow.only = chosen if part == "strong" else chosen.weak
     step = partial(_weaken.step, wanted=wanted, strong=chosen, seed=seed,
-                   random_points=random_points, min_area=min_area)
+                   random_points=random_points, min_area=min_area, keep=flow.keep)
     kinds = ["scribble" if k == "scribbles" else k for k in wanted]
     strong = () if chosen is None or part == "weak" else \
         [k for k in ("instance", "label") if k in source.header.kinds]

@@ -71,7 +71,8 @@ class Record:
 
     members: suffix -> bytes, or a FileMember. names: class names of the place it came from.
     canonical: the bytes were written by wsseg and may be passed on as they are. expected: the
-    digest it was written with, where the place says. joined: suffixes that came from elsewhere.
+    digest it was written with, where the place says. joined: suffixes that came from elsewhere;
+    foreign: those of them that wsseg did not write.
     """
 
     key: str
@@ -81,6 +82,7 @@ class Record:
     supervision: Supervision = field(default_factory=dict)
     expected: str | None = None
     joined: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
     _values: dict[str, Any] = field(default_factory=dict)
 
     def kinds(self) -> set[str]:
@@ -127,12 +129,14 @@ class Record:
         for kind in self.kinds() - kinds:
             self.drop(kind)
 
-    def join(self, other: Mapping[str, bytes | FileMember]) -> None:
-        """Add another place's members for the same key; ours win."""
+    def join(self, other: Mapping[str, bytes | FileMember], *, canonical: bool = True) -> None:
+        """Add another place's members for the same key; ours win. canonical: as of a record."""
         ours = self.kinds()
         new = {s: m for s, m in other.items() if kind_of(s) not in ours}
         self.members.update(new)
         self.joined.update(new)
+        if not canonical:
+            self.foreign.update(new)
 
     def stored(self) -> Packed:
         """Return the members as they lie in the place, changed or not, without joined ones."""
@@ -151,7 +155,7 @@ class Record:
             stored = any(s in self.members for s in suffixes_of(kind))
             if kind == "image" and stored or kind not in KINDS:
                 result.update(self.read(kind))
-            elif stored and self.canonical:
+            elif stored and self.canonical and self.foreign.isdisjoint(suffixes_of(kind)):
                 self.get(kind)
                 result.update(self.read(kind))
             else:

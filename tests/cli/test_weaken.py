@@ -1,0 +1,414 @@
+"""ws-weaken: weak labels as an annotator would give them, against plain definitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests import conftest
+from tests.cli.test_info import info, run
+from tests.conftest import complaint, keys_of, make_record, tree, write_place
+from wsseg.io.places import open_source
+from wsseg.io.record import Record
+from wsseg.io.values import InstanceMap, Segment
+
+ALL = ("--tags", "--counts", "--boxes", "--points", "--scribbles")
+SIZE = (40, 48)
+
+
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch):
+    monkeypatch.setenv("WSSEG_JOBS", "1")
+
+
+def random_label(number: int) -> np.ndarray:
+    """Blobs of classes 1..4 that touch, overlap, cross void and leave crumbs."""
+    rng = np.random.default_rng(number)
+    label = np.zeros(SIZE, np.uint8)
+    for value in rng.choice([1, 2, 3, 4, 255], 9):
+        y, x = rng.integers(0, 36), rng.integers(0, 44)
+        label[y:y + rng.integers(2, 14), x:x + rng.integers(2, 16)] = value
+    return label
+
+
+def labelled(number: int) -> Record:
+    record = Record(f"r{number:02d}")
+    record.set("label", random_label(number))
+    return record
+
+
+def segmented(number: int) -> Record:
+    """Objects that a label map does not show: touching ones, and one in two parts."""
+    record = labelled(number)
+    rng = np.random.default_rng(number)
+    ids = np.where(record.get("label") == 255, 0, record.get("label")).astype(np.uint16) * 10
+    ids[:, 24:][ids[:, 24:] == 20] = 21  # class 2 is two objects that may touch
+    present = np.unique(ids[ids > 0]).tolist()
+    segments = tuple(Segment(int(i), int(i) // 10) for i in rng.permutation(present))
+    record.set("instance", InstanceMap(ids, segments))
+    return record
+
+
+def objects(label: np.ndarray, least: int, background: int | None = 0
+            ) -> list[tuple[int, np.ndarray]]:
+    """(class, mask) of each 8-connected part that is large enough."""
+    found = []
+    for cls in sorted(set(label.ravel().tolist()) - {background, 255}):
+        parts, count = ndimage.label(label == cls, np.ones((3, 3)))
+        found += [(cls, parts == i) for i in range(1, count + 1) if (parts == i).sum() >= least]
+    return found
+
+
+def masks_of(record: Record, least: int = 16) -> list[tuple[int, np.ndarray]]:
+    if "instance" not in record:
+        return objects(record.get("label"), least)
+    value = record.get("instance")
+    return [(s.cls, value.ids == s.id) for s in value.segments]
+
+
+MAKERS = {"label": labelled, "instance": segmented}
+NUMBERS = range(12)
+
+
+@pytest.fixture(params=MAKERS, scope="module")
+def weakened(request, tmp_path_factory) -> tuple[str, list[tuple[Record, Record]]]:
+    """What it was made from, and pairs of a strong record and the weak one made of it."""
+    make, folder = MAKERS[request.param], tmp_path_factory.mktemp(request.param)
+    source = write_place(folder / "strong", map(make, NUMBERS))
+    run(["ws-weaken", source, *ALL, "-j1", "-o", folder / "weak"])
+    return request.param, list(zip(map(make, NUMBERS), open_source(str(folder / "weak"))))
+
+
+def test_nothing_strong_is_left(weakened):
+    for _, weak in weakened[1]:
+        assert weak.kinds() == {"tags", "counts", "boxes", "points", "scribble"}
+
+
+def test_tags_are_the_classes_that_occur(weakened):
+    kind, pairs = weakened
+    for strong, weak in pairs:
+        values = strong.get("label") if kind == "label" else \
+            np.array([s.cls for s in strong.get("instance").segments])
+        assert weak.get("tags") == tuple(sorted(set(values.ravel().tolist()) - {0, 255}))
+
+
+def test_counts_are_the_objects_of_each_class(weakened):
+    for strong, weak in weakened[1]:
+        classes = [cls for cls, _ in masks_of(strong)]
+        assert weak.get("counts") == {c: classes.count(c) for c in set(classes)}
+
+
+def test_boxes_are_the_tightest_around_each_object(weakened):
+    for strong, weak in weakened[1]:
+        expected = []
+        for cls, mask in masks_of(strong):
+            pixels = [(x, y) for y, x in np.argwhere(mask).tolist()]
+            xs, ys = zip(*pixels)
+            expected.append((cls, min(xs), min(ys), max(xs) + 1, max(ys) + 1))
+        boxes = weak.get("boxes")
+        assert boxes.size == SIZE
+        assert sorted((c, *b) for c, b in zip(boxes.classes.tolist(), boxes.xyxy.tolist())) == \
+            sorted(expected)
+
+
+def test_each_object_has_one_point_at_its_deepest(weakened):
+    for strong, weak in weakened[1]:
+        points, left = weak.get("points"), masks_of(strong)
+        assert points.size == SIZE
+        for cls, (x, y) in zip(points.classes.tolist(), points.xy.astype(int).tolist()):
+            at = next(i for i, (c, mask) in enumerate(left) if c == cls and mask[y, x])
+            depth = ndimage.distance_transform_edt(np.pad(left.pop(at)[1], 1))[1:-1, 1:-1]
+            assert depth[y, x] == pytest.approx(depth.max(), abs=1e-4)
+        assert left == []
+
+
+def test_scribbles_lie_on_what_they_name_and_on_every_object(weakened):
+    for strong, weak in weakened[1]:
+        drawn = weak.get("scribble")
+        on = drawn != 255
+        np.testing.assert_array_equal(drawn[on], strong.get("label")[on])
+        assert 0 in drawn[on]
+        for _, mask in masks_of(strong):
+            assert on[mask].any()
+
+
+@pytest.mark.parametrize("least", [1, 16, 60])
+def test_small_parts_are_no_objects_but_their_class_is_a_tag(least, tmp_path):
+    source = write_place(tmp_path / "p", map(labelled, NUMBERS))
+
+    run(["ws-weaken", source, "--boxes", "--tags", "--min-area", str(least), "-o",
+         tmp_path / "out"])
+
+    for strong, weak in zip(map(labelled, NUMBERS), open_source(str(tmp_path / "out"))):
+        assert weak.get("boxes").classes.tolist() == \
+            [cls for cls, _ in objects(strong.get("label"), least)]
+        assert weak.get("tags") == tuple(c for c, _ in sorted(
+            {c: None for c, _ in objects(strong.get("label"), 1)}.items()))
+
+
+def test_where_there_is_no_background_class_0_is_an_object(tmp_path):
+    source = write_place(tmp_path / "p", map(labelled, NUMBERS),
+                         classes=("road", "car", "wall", "bus", "sky"))
+
+    run(["ws-weaken", source, "--boxes", "-o", tmp_path / "out"])
+
+    for strong, weak in zip(map(labelled, NUMBERS), open_source(str(tmp_path / "out"))):
+        assert weak.get("boxes").classes.tolist() == \
+            [cls for cls, _ in objects(strong.get("label"), 16, background=None)]
+
+
+def panoptic() -> Record:
+    """Two things, one patch of stuff (class 2), and the rest unknown."""
+    ids = np.zeros((20, 30), np.uint16)
+    ids[:10, :15], ids[10:, :15], ids[:, 25:] = 1, 2, 3
+    record = Record("a")
+    record.set("instance", InstanceMap(ids, (Segment(1, 1), Segment(2, 2, thing=False),
+                                             Segment(3, 1))))
+    return record
+
+
+def test_stuff_is_a_tag_and_no_object(tmp_path):
+    run(["ws-weaken", write_place(tmp_path / "p", [panoptic()]), "--tags", "--boxes", "--counts",
+         "-o", tmp_path / "out"])
+
+    record, = open_source(str(tmp_path / "out"))
+    assert record.get("tags") == (1, 2) and record.get("counts") == {1: 2}
+    assert record.get("boxes").xyxy.tolist() == [[0, 0, 15, 10], [25, 0, 30, 20]]
+
+
+def test_stuff_is_never_scribbled_on_as_background(tmp_path):
+    run(["ws-weaken", write_place(tmp_path / "p", [panoptic()]), "--scribbles", "-o",
+         tmp_path / "out"])
+
+    record, = open_source(str(tmp_path / "out"))
+    assert set(np.unique(record.get("scribble")[10:, :15])) <= {2, 255}
+
+
+def test_a_class_that_a_scribble_cannot_hold_is_named(tmp_path):
+    record = labelled(0)
+    record.set("label", np.where(record.get("label") == 1, 300, 0).astype(np.uint16))
+    source = write_place(tmp_path / "p", [record], classes=None)
+
+    done = run(["ws-weaken", source, "--scribbles", "-o", tmp_path / "out"], code=1)
+
+    assert "Overflow" not in complaint(done) and "class 300" in complaint(done)
+
+
+# -- chance ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["--scribbles"], ["--points", "--random-points"]])
+def test_the_same_seed_gives_the_same_and_another_one_something_else(words, tmp_path):
+    source = write_place(tmp_path / "p", map(labelled, NUMBERS))
+    for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        run(["ws-weaken", source, *words, "--seed", seed, "-o", tmp_path / name])
+
+    a, b, c = (tree(tmp_path / name) for name in "abc")
+    assert a == b
+    records = [n for n in a if not n.startswith("__")]
+    assert sum(a[n] != c[n] for n in records) > len(records) / 2
+
+
+def test_random_points_are_anywhere_in_their_object(tmp_path):
+    source = write_place(tmp_path / "p", map(labelled, NUMBERS))
+    run(["ws-weaken", source, "--points", "-o", tmp_path / "deep"])
+    run(["ws-weaken", source, "--points", "--random-points", "-o", tmp_path / "random"])
+
+    moved = 0
+    for strong, deep, weak in zip(map(labelled, NUMBERS), open_source(str(tmp_path / "deep")),
+                                  open_source(str(tmp_path / "random"))):
+        for (cls, mask), (x, y) in zip(masks_of(strong), weak.get("points").xy.astype(int)):
+            assert mask[y, x]
+        assert weak.get("points").classes.tolist() == deep.get("points").classes.tolist()
+        moved += (weak.get("points").xy != deep.get("points").xy).any()
+    assert moved > 6
+
+
+def test_a_record_is_drawn_the_same_whatever_is_beside_it(tmp_path):
+    for name, numbers in (("few", [3]), ("many", NUMBERS)):
+        run(["ws-weaken", write_place(tmp_path / name, map(labelled, numbers)), "--scribbles",
+             "-o", tmp_path / f"{name}-out"])
+
+    assert (tmp_path / "few-out/r03.scribble.png").read_bytes() == \
+        (tmp_path / "many-out/r03.scribble.png").read_bytes()
+
+
+# -- subsets -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> str:
+    return write_place(tmp_path / "many", (make_record(i, "label") for i in range(40)),
+                       kinds=["label"])
+
+
+def split(place: Path) -> tuple[set[str], set[str]]:
+    """Keys of the strong and of the weak records."""
+    strong, weak = set(), set()
+    for record in open_source(str(place)):
+        assert record.kinds() in ({"label"}, {"boxes"})
+        (strong if "label" in record else weak).add(record.key)
+    return strong, weak
+
+
+def halves(source, tmp_path, *words: str) -> tuple[set[str], set[str]]:
+    out = tmp_path / "_".join(["out", *words]).replace("/", "of")
+    run(["ws-weaken", source, "--boxes", *words, "-o", out])
+    return split(out)
+
+
+def test_count_leaves_that_many_strong_and_weakens_the_rest(many, tmp_path):
+    for count in (0, 1, 7, 40):
+        strong, weak = halves(many, tmp_path, "--count", str(count))
+        assert len(strong) == count and len(weak) == 40 - count
+
+
+def test_a_larger_count_contains_a_smaller_one(many, tmp_path):
+    sets = [halves(many, tmp_path, "--count", str(n))[0] for n in (3, 8, 20, 33)]
+    assert sets[0] < sets[1] < sets[2] < sets[3]
+
+
+def test_a_larger_fraction_contains_a_smaller_one(many, tmp_path):
+    sets = [halves(many, tmp_path, "--fraction", f)[0] for f in ("0", ".2", ".5", ".8", "1")]
+    assert sets[0] <= sets[1] <= sets[2] <= sets[3] <= sets[4]
+    assert len(sets[0]) == 0 and 10 <= len(sets[2]) <= 30 and len(sets[4]) == 40
+
+
+def test_the_subset_seed_alone_chooses(many, tmp_path):
+    one, again, other = (halves(many, tmp_path, "--count", "20", "--subset-seed", *words)[0]
+                         for words in (["1"], ["1", "--seed", "9"], ["2"]))
+    assert one == again != other
+
+
+def test_a_fraction_is_chosen_by_key_alone_so_a_pipe_gives_the_same(many, tmp_path):
+    stream = conftest.run(["ws-cat", many]).stdout
+    conftest.run(["ws-weaken", "--boxes", "--fraction", ".4", "-o", tmp_path / "piped"],
+                 stdin=stream)
+    (tmp_path / "keys").write_text("".join(f"img{i:03d}\n" for i in range(0, 40, 3)))
+
+    strong, _ = halves(many, tmp_path, "--fraction", ".4")
+    listed, weak = halves(many, tmp_path, "--fraction", ".4", "--keys", str(tmp_path / "keys"))
+
+    assert split(tmp_path / "piped")[0] == strong
+    assert listed == strong & (listed | weak) and len(listed | weak) == 14
+
+
+def test_shards_of_a_counted_subset_add_up(many, tmp_path):
+    whole = halves(many, tmp_path, "--count", "9")[0]
+    parts = [halves(many, tmp_path, "--count", "9", "--shard", f"{i}/3")[0] for i in (1, 2, 3)]
+    assert set().union(*parts) == whole and sum(map(len, parts)) == 9
+
+
+def test_the_two_parts_are_the_whole(many, tmp_path):
+    strong, weak = halves(many, tmp_path, "--count", "9")
+
+    assert halves(many, tmp_path, "--count", "9", "--part", "strong") == (strong, set())
+    assert halves(many, tmp_path, "--count", "9", "--part", "weak") == (set(), weak)
+    run(["ws-cat", tmp_path / "out_--count_9_--part_strong",
+         tmp_path / "out_--count_9_--part_weak", "-o", tmp_path / "both"])
+    assert split(tmp_path / "both") == (strong, weak)
+
+
+def test_the_strong_part_is_the_input_byte_for_byte(many, tmp_path):
+    run(["ws-weaken", many, "--count", "5", "--part", "strong", "-o", tmp_path / "out"])
+
+    found = {n: d for n, d in tree(tmp_path / "out").items() if not n.startswith("__")}
+    assert len(found) == 5 and found.items() <= tree(many).items()
+
+
+@pytest.mark.parametrize("words, message", [
+    ([], "choose at least one of --tags"),
+    (["--boxes", "--count", "7"], "--count 7: there are only 6 records"),
+    (["--boxes", "--count", "1", "--fraction", ".5"], "exclude each other"),
+    (["--boxes", "--part", "weak"], "--part weak needs --count or --fraction"),
+    (["--boxes", "--fraction", "1.5"], "1.5")])
+def test_options_that_make_no_sense_are_usage_errors(words, message, place, tmp_path):
+    done = run(["ws-weaken", place("p", "label"), *words, "-o", tmp_path / "out"], code=2)
+
+    assert message in complaint(done)
+
+
+def test_a_pipe_cannot_be_counted(place, tmp_path):
+    done = run(["ws-weaken", place("p.tar", "label"), "--boxes", "--count", "2", "-o",
+                tmp_path / "out"], code=2)
+
+    assert "use --fraction" in complaint(done)
+
+
+# -- what is recorded ----------------------------------------------------------------------------
+
+
+def test_supervision_is_that_of_the_weak_labels(tmp_path):
+    source = write_place(tmp_path / "p", map(labelled, NUMBERS))
+
+    run(["ws-weaken", source, *ALL, "-o", tmp_path / "out"])
+
+    found = info(tmp_path / "out")["supervision"]
+    parts = [objects(labelled(i).get("label"), 16) for i in NUMBERS]
+    tags = [objects(labelled(i).get("label"), 1) for i in NUMBERS]
+    marked = [12, sum(len({c for c, _ in p}) for p in parts), sum(map(len, parts))]
+    named = [12, *[sum(len({c for c, _ in p}) for p in tags)] * 2]
+    assert found == {"tags": named, "counts": marked, "boxes": marked, "points": marked,
+                     "scribble": [12, *[sum(len({c for c, _ in p}) for p in parts)] * 2]}
+
+
+def test_weak_labels_never_cost_what_the_masks_did(tmp_path):
+    record = make_record(0, "label")
+    record.supervision = {"masks": (2, 2)}
+    source = write_place(tmp_path / "p", [record])
+
+    run(["ws-weaken", source, "--tags", "-o", tmp_path / "out"])
+
+    facts = info(tmp_path / "out")
+    assert facts["supervision"] == {"tags": [1, 2, 2]}
+    assert "no strong label used" in facts["labels"]
+
+
+def test_a_mixture_costs_masks_for_the_strong_and_boxes_for_the_rest(many, tmp_path):
+    run(["ws-weaken", many, "--boxes", "--count", "9", "-o", tmp_path / "out"])
+
+    assert info(tmp_path / "out")["supervision"] == {"masks": [9, 18, 18], "boxes": [31, 62, 62]}
+    assert open_source(str(tmp_path / "out")).header.kinds == ("boxes", "label")
+
+
+def test_the_history_tells_how_they_were_made(place, tmp_path):
+    run(["ws-weaken", place("p", "label"), "--boxes", "--points", "--seed", "4", "-o",
+         tmp_path / "out"])
+
+    entry, = info(tmp_path / "out")["history"]
+    assert (entry["tool"], entry["arguments"]) == \
+        ("ws-weaken", ["--boxes", "--points", "--seed", "4"])
+
+
+def test_keep_leaves_the_masks_beside_the_weak_labels(place, tmp_path):
+    run(["ws-weaken", place("p", "label"), "--boxes", "--keep", "label", "-o", tmp_path / "out"])
+
+    assert [r.kinds() for r in open_source(str(tmp_path / "out"))] == [{"boxes", "label"}] * 6
+
+
+def test_photos_stay_with_their_records(place, tmp_path):
+    run(["ws-weaken", place("p", "label", "image"), "--tags", "-o", tmp_path / "out"])
+
+    assert [r.kinds() for r in open_source(str(tmp_path / "out"))] == [{"tags", "image"}] * 6
+
+
+def test_a_record_without_masks_is_named(place, tmp_path):
+    done = run(["ws-weaken", place("p", "tags"), "--boxes", "-o", tmp_path / "out"], code=1)
+
+    assert "img000: has no label or instance map to weaken (it holds tags)" in complaint(done)
+
+
+def test_an_image_of_nothing_has_labels_of_nothing(tmp_path):
+    record = Record("a")
+    record.set("label", np.full((9, 9), 255, np.uint8))
+
+    run(["ws-weaken", write_place(tmp_path / "p", [record]), *ALL, "-o", tmp_path / "out"])
+
+    weak, = open_source(str(tmp_path / "out"))
+    assert weak.get("tags") == () and weak.get("counts") == {}
+    assert len(weak.get("boxes").classes) == len(weak.get("points").classes) == 0
+    assert (weak.get("scribble") == 255).all()
+    assert keys_of(tmp_path / "out") == ["a"]
