@@ -4,7 +4,7 @@
 # make docs   write man/ and bin/ again from the tools themselves
 
 PYTHON ?= python3
-EXTRAS ?= fast,plot,nets,forest,demo,test
+EXTRAS ?= fast,plot,nets,crf,forest,demo,test
 VENV := .venv
 COMMA := ,
 READY := $(VENV)/ready-$(subst $(COMMA),-,$(EXTRAS))
@@ -33,9 +33,8 @@ docs: $(READY)
 $(READY): setup.cfg setup.py pyproject.toml $(wildcard wsseg/native/*.cpp wsseg/native/*.h)
 	@echo "setting up $(VENV) (once; PyTorch alone is several GB)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip \
-	  "setuptools>=68" wheel "pybind11>=2.12"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS)]"
 	touch $@
 
 clean:
