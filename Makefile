@@ -25,7 +25,11 @@ lint: $(READY)
 	$(BIN)/python -m flake8 wsseg tests examples
 
 bench: $(READY)
-	for script in tests/benchmarks/*.py; do $(BIN)/python $$script $(DATA)/SegmentationClass; done
+	$(BIN)/python tests/benchmarks/help_time.py
+	$(BIN)/python tests/benchmarks/cat_memory.py $(DATA)/SegmentationClass
+	$(BIN)/python tests/benchmarks/eval_folders.py $(DATA)/SegmentationClass
+	$(BIN)/python tests/benchmarks/densecrf.py $(DATA)/JPEGImages
+	$(BIN)/python tests/benchmarks/potts.py $(DATA)/JPEGImages
 
 docs: $(READY)
 	$(BIN)/python -m wsseg.cli._man

@@ -222,4 +222,4 @@ def test_the_picture_is_small() -> None:
 
 
 def test_readme_stays_short() -> None:
-    assert len(TEXT.splitlines()) <= 212
+    assert len(TEXT.splitlines()) <= 230

@@ -3,7 +3,7 @@
     python tests/benchmarks/help_time.py [--rounds 21]
 
 Runs the installed launchers. Prints the median of each, and fails if one imports a heavy
-module. (The argument that ``make bench`` gives to every script is ignored.)
+module.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ def imported(module: str) -> set[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("ignored", nargs="?")
     parser.add_argument("--rounds", type=int, default=21)
     args = parser.parse_args()
     config = configparser.ConfigParser()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def test_every_tool_of_setup_cfg_keeps_the_contract():
     config.read(ROOT / "setup.cfg")
     lines = config["options.entry_points"]["console_scripts"].strip().splitlines()
     tools = {line.split("=")[0].strip() for line in lines}
-    tested = {cls.tool.split()[0] for cls in globals().values()
+    modules = [importlib.import_module(f"tests.cli.{path.stem}")
+               for path in Path(__file__).parent.glob("test_*.py")]
+    tested = {cls.tool.split()[0] for module in modules for cls in vars(module).values()
               if isinstance(cls, type) and issubclass(cls, ToolContract) and hasattr(cls, "tool")}
     assert tools == tested

@@ -389,6 +389,24 @@ def test_a_truth_in_a_tar_file_lacks_predictions_just_as_well(choice, place):
         assert json.loads(done.stdout)["records"] == 6
 
 
+def test_missing_predictions_are_an_error_beside_a_bad_one_too(partial):
+    victim = Path(partial[0]) / "img001.png"
+    victim.write_bytes(victim.read_bytes()[:-20])
+
+    done = conftest.run(["ws-eval", *partial, "--keep-going"], code=None)
+
+    assert b"img003" in done.stderr
+
+
+def test_a_bad_prediction_is_left_out_and_not_counted_as_wrong(partial):
+    victim = Path(partial[0]) / "img001.png"
+    victim.write_bytes(victim.read_bytes()[:-20])
+
+    found = score(*partial, "--keep-going", "--missing", "wrong", code=3)
+
+    assert (found["records"], found["failed"]) == (5, 1)
+
+
 def test_predictions_without_truth_are_counted(place):
     found = score(place("p", "label"), place("t", "label", count=4))
 

@@ -187,6 +187,15 @@ def test_stuff_is_never_scribbled_on_as_background(tmp_path):
     assert set(np.unique(record.get("scribble")[10:, :15])) <= {2, 255}
 
 
+def test_what_is_unknown_is_never_scribbled_on_as_class_0(tmp_path):
+    source = write_place(tmp_path / "p", [panoptic()], classes=("road", "car", "sky"))
+
+    run(["ws-weaken", source, "--scribbles", "-o", tmp_path / "out"])
+
+    record, = open_source(str(tmp_path / "out"))
+    assert 0 not in record.get("scribble")  # there is no road in it
+
+
 def test_a_class_that_a_scribble_cannot_hold_is_named(tmp_path):
     record = labelled(0)
     record.set("label", np.where(record.get("label") == 1, 300, 0).astype(np.uint16))
@@ -387,6 +396,12 @@ def test_keep_leaves_the_masks_beside_the_weak_labels(place, tmp_path):
     run(["ws-weaken", place("p", "label"), "--boxes", "--keep", "label", "-o", tmp_path / "out"])
 
     assert [r.kinds() for r in open_source(str(tmp_path / "out"))] == [{"boxes", "label"}] * 6
+
+
+def test_masks_that_are_kept_are_part_of_the_cost(place, tmp_path):
+    run(["ws-weaken", place("p", "label"), "--boxes", "--keep", "label", "-o", tmp_path / "out"])
+
+    assert info(tmp_path / "out")["supervision"] == {"boxes": [6, 12, 12], "masks": [6, 12, 12]}
 
 
 def test_photos_stay_with_their_records(place, tmp_path):

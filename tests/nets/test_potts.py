@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 
 from tests.refine.test_potts import HERE, problem  # noqa: E402
 from wsseg.nets.potts import SingleSolver, potts_batch  # noqa: E402
-from wsseg.refine.potts import RELAX, NumpySolver, edge_stop, potts  # noqa: E402
+from wsseg.nets import potts as nets_potts  # noqa: E402
+from wsseg.refine.potts import CHECK, RELAX, NumpySolver, edge_stop, potts  # noqa: E402
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 
@@ -62,3 +63,7 @@ def test_shapes_that_do_not_match_are_refused():
         potts_batch(torch.zeros(1, 2, 3, 4), torch.ones(1, 4, 3))
     with pytest.raises(ValueError, match="weight"):
         potts_batch(torch.zeros(1, 2, 3, 4), torch.ones(1, 3, 4), weight=0)
+
+
+def test_the_constants_of_both_engines_are_the_same():
+    assert (nets_potts.RELAX, nets_potts.CHECK) == (RELAX, CHECK)

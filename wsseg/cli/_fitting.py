@@ -199,7 +199,7 @@ class Fit:
     def _finished(self) -> dict[str, Any]:
         _refining.load_preset(str(self.output))
         value = jsons.parse(self.output.read_bytes())
-        if value.get("fit", {}).get("setup") != self._setup:
+        if not isinstance(value.get("fit"), dict) or value["fit"].get("setup") != self._setup:
             raise UsageError(f"{self.output} is of another search: add --overwrite or choose "
                              "another output")
         self._flow.failed = value["fit"]["failed"]

@@ -29,8 +29,8 @@ from wsseg.io.source import Source
 class Flow:
     """One run of a tool over records. Made from the shared options by ``_options.flow``.
 
-    failed: records left out so far; cut: why an input is incomplete; only: chooses records by
-    key; lenient: listed keys that are not there are only noted; wrap: turns each record into
+    failed, failed_keys: records left out so far; cut: why an input is incomplete; only: chooses
+    records by key; lenient: listed keys that are not there are only noted; wrap: turns each record into
     what the step is given; spent: labels, as kind -> [images, classes, objects], that went into
     something else that the tool uses, such as fitted parameters.
     """
@@ -50,6 +50,7 @@ class Flow:
     classes_spec: str | None = None
     images: str | None = None
     failed: int = 0
+    failed_keys: set[str] = field(default_factory=set)
     cut: str | None = None
     only: Callable[[str], bool] | None = None
     lenient: bool = False
@@ -226,6 +227,7 @@ class Flow:
                 bar.clear()
                 self.env.say(f"{result.key}: {result.message}")
                 self.failed += 1
+                self.failed_keys.add(result.key)
 
     def status(self) -> ExitStatus:
         """Report a cut input or left-out records, and return the exit status they mean."""
@@ -385,7 +387,8 @@ def _arguments(context: click.Context, values: dict[str, Any]) -> list[str]:
     for param in context.command.params:
         value = values.get(param.name)
         if (param.name in _options.SHARED or not isinstance(param, click.Option)
-                or value in (None, False, (), param.get_default(context))):
+                or value is None or value is False or value == ()
+                or value == param.get_default(context)):
             continue
         flag = max(param.opts, key=len)
         for one in value if isinstance(value, tuple) else (value,):

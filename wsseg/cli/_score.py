@@ -66,9 +66,10 @@ def run(flow: Flow, missing: str) -> Result:
         raise UsageError("one of PREDICTION and TRUTH must be a directory or an HDF5 file")
     unscored = untrue = None
     if hasattr(truth, "get"):
-        chosen = [k for k in flow.selected(truth) if k not in tally.keys]
+        chosen = [k for k in flow.selected(truth)
+                  if k not in tally.keys and k not in flow.failed_keys]
         unscored = len(chosen)
-        if missing == "error" and flow.cut is None and not flow.failed:
+        if missing == "error" and flow.cut is None:
             _refuse(chosen)
         if missing == "wrong" and chosen:
             _all_wrong(flow, tally, truth, set(chosen))

@@ -90,15 +90,25 @@ def step(record: Record, *, wanted: Sequence[str], strong: Chosen | None, seed: 
     if "scribbles" in wanted:
         from wsseg.annotate.scribble import draw_scribbles
 
-        label = record.get("label") if "label" in record else record.get("instance").ids
+        label = record.get("label") if "label" in record else _ground(record)
         if len(classes) and classes.max() >= 255:
             raise RecordError(f"class {classes.max()} does not fit into a scribble map: its "
                               "values go up to 254")
         record.set("scribble", draw_scribbles(label, ids, classes, rng))
-    for kind in {"label", "instance"}.difference(keep):
+    kept = record.kinds() & {"label", "instance"} & set(keep)
+    masks = {"masks": count_masks(record, min_area)} if kept else {}
+    for kind in {"label", "instance"} - kept:
         record.drop(kind)
-    record.supervision = spent(record)
+    record.supervision = {**spent(record), **masks}
     return record
+
+
+def _ground(record: Record) -> np.ndarray:
+    """Return 0 on the background of an instance map, 255 elsewhere. What no segment covers is
+    unknown, not background, where there is stuff or the classes have no background."""
+    value = record.get("instance")
+    plain = background_id(record.names) == 0 and all(s.thing for s in value.segments)
+    return np.where((value.ids == 0) & plain, 0, 255).astype(np.uint8)
 
 
 def _objects(record: Record, min_area: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsseg.refine.potts import CHECK, RELAX
+RELAX, CHECK = 1.9, 20  # those of wsseg/refine/potts.py
 
 
 class BatchSolver:
