@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from wsseg.refine.densecrf import PRESETS, DenseCrf, dense_crf, present_classes,
 from wsseg.refine.lattice import native
 
 needs_native = pytest.mark.skipif(native() is None, reason="native kernels not built")
-ENGINES = [pytest.param("native", marks=needs_native), "torch"]
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not here")
+ENGINES = [pytest.param("native", marks=needs_native), pytest.param("torch", marks=needs_torch),
+           "numpy"]
 
 
 def soft_map(classes: int, height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -161,8 +161,6 @@ def resolve_engine(settings: Settings) -> tuple[Settings, str | None]:
         raise UsageError(f"--engine {name} cannot use --device {settings.device}: torch can")
     if name == "pydensecrf" and settings.method == "potts":
         raise UsageError("pydensecrf is an engine of --method dense")
-    if name == "numpy" and settings.method == "dense":
-        raise UsageError("numpy is an engine of --method potts")
     if wants_gpu:
         name = "torch"
     name = potts.resolve_engine(name) if settings.method == "potts" else _dense_engine(name)
@@ -174,18 +172,15 @@ def resolve_engine(settings: Settings) -> tuple[Settings, str | None]:
 def _dense_engine(name: str) -> str:
     from importlib.util import find_spec
 
+    from wsseg.refine.densecrf import resolve_engine
     from wsseg.refine.lattice import native
 
-    built, torch = native() is not None, find_spec("torch") is not None
     if name == "auto":
-        if not (built or torch):
-            raise UsageError("neither native kernels nor PyTorch are here: install wsseg where "
-                             "there is a C++ compiler, or pip install 'wsseg[nets]'")
-        return "native" if built else "torch"
-    if name == "native" and not built:
+        return resolve_engine()
+    if name == "native" and native() is None:
         raise UsageError("the native kernels are not built here (they need a C++ compiler "
-                         "when wsseg is installed): use --engine torch")
-    if name == "torch" and not torch:
+                         "when wsseg is installed): use --engine torch or numpy")
+    if name == "torch" and find_spec("torch") is None:
         raise UsageError("the torch engine needs PyTorch: pip install 'wsseg[nets]'")
     if name == "pydensecrf" and find_spec("pydensecrf") is None:
         raise UsageError("--engine pydensecrf needs a package: pip install pydensecrf2")
