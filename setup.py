@@ -13,7 +13,8 @@ except ImportError:
     kernels = []
 else:
     kernels = [Pybind11Extension(f"wsseg.native.{path[13:-4]}", [path], optional=True,
-                                 cxx_std=17, extra_compile_args=["-O3"])
+                                 cxx_std=17, extra_compile_args=["-O3", "-pthread", "-Wno-psabi"],
+                                 extra_link_args=["-pthread"], depends=glob("wsseg/native/*.h"))
                for path in sorted(glob("wsseg/native/_*.cpp"))]
 
 setup(ext_modules=kernels)

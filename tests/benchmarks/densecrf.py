@@ -1,6 +1,7 @@
 """The dense CRF against pydensecrf2: the same work in the same process, turn by turn.
 
-    python tests/benchmarks/densecrf.py [FOLDER] [--only pixels|folder|restricted|large] [--rounds N]
+    python tests/benchmarks/densecrf.py [FOLDER] [--rounds N]
+                                        [--only pixels|folder|restricted|large]
 
 FOLDER holds photos (*.jpg); without it, three of scikit-image's are taken. All are resized to
 375x500. Ratios above 1 mean that ours is faster: of the least wall-clock times, of the medians,

@@ -1,7 +1,9 @@
 // wsseg.native._lattice: mean-field inference and plain filtering on the permutohedral lattice.
 #include <pybind11/numpy.h>
-#include <pybind11/stl.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
 
 #include "infer.h"
 
@@ -22,7 +24,7 @@ Floats mean_field(const Floats& given, const Bytes& image, bool is_energy, float
     float* planes = result.mutable_data();
     const uint8_t* pixels = image.data();
     py::gil_scoped_release unlocked;
-    const Tiling tiling(h, w, 32, 90000);
+    const Tiling tiling(h, w, 16, 45000);  // part of the result: sums run strip by strip
     Crew crew(int(std::min<int64_t>(threads, tiling.strips)));
     const size_t piece = 1 << 16, count = size_t(k * h * w);
     const auto log_of = PICK(log);

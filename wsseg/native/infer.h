@@ -1,6 +1,10 @@
 // The phases of inference, and which of them run side by side.
 #pragma once
 
+#include <cstdio>
+#include <string>
+
+#include "crew.h"
 #include "meanfield.h"
 
 namespace wsseg {
@@ -184,7 +188,7 @@ private:
         const size_t strips = size_t(tiling_.strips), n = parts_.size();
         crew_.run(strips * n, [&](size_t i) { parts_[i % n]->enter(i / n); });
         crew_.run(n, [&](size_t i) { parts_[i]->kernel->lattice.join(); });
-        double bytes = 0;
+        double bytes = 4.0 * double(field_.classes * tiling_.height * tiling_.width);
         for (Part* part : parts_) bytes += part->kernel->lattice.bytes(rows_.stride);
         if (bytes > max_bytes) throw TooLarge(bytes);
         std::vector<std::pair<Part*, int>> axes;
@@ -263,9 +267,11 @@ private:
         for (int axis = 0; axis < 6; ++axis) {
             std::vector<std::pair<Kernel*, size_t>> tasks;
             for (Part* part : parts_)
-                if (axis < part->kernel->lattice.corners())
-                    for (size_t b = 0; b + 1 < part->kernel->lattice.chains(axis).blocks.size(); ++b)
+                if (axis < part->kernel->lattice.corners()) {
+                    const Chains& chains = part->kernel->lattice.chains(axis);
+                    for (size_t b = 0; b + 1 < chains.blocks.size(); ++b)
                         tasks.push_back({part->kernel.get(), b});
+                }
             crew_.run(tasks.size(), [&](size_t i) { act(*tasks[i].first, axis, tasks[i].second); });
         }
     }

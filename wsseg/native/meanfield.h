@@ -37,7 +37,8 @@ template <class F> INLINE F load_some(const float* from, int n) {
 }
 
 // Rows of `width` floats for eight pixels from planes.
-template <class F> INLINE void gather(const Field& f, int64_t pixel, int n, int width, float* rows) {
+template <class F>
+INLINE void gather(const Field& f, int64_t pixel, int n, int width, float* rows) {
     const int lanes = Vector<F>::lanes;
     for (int64_t k = 0; k < f.classes; ++k)  // for the tile after the next
         __builtin_prefetch(f.planes_at(k) + pixel + 16);
@@ -52,8 +53,8 @@ template <class F> INLINE void gather(const Field& f, int64_t pixel, int n, int 
         }
 }
 
-template <class F> INLINE void scatter(const Field& f, int64_t pixel, int n, int width,
-                                       const float* rows) {
+template <class F>
+INLINE void scatter(const Field& f, int64_t pixel, int n, int width, const float* rows) {
     const int lanes = Vector<F>::lanes;
     for (int k = 0; k < width; k += lanes)
         for (int p = 0; p < n; p += lanes) {

@@ -43,7 +43,7 @@ class Lattice:
         strides = torch.tensor(stride + [0], device=features.device)
         key = ((base - low) * strides).sum(dim=1)
         key += torch.arange(batch, device=key.device).repeat_interleave(points) * total
-        # From corner k - 1 to corner k all coordinates grow by 1, that of rank d - k + 1 falls by d.
+        # From corner k - 1 to k all coordinates grow by 1, but that of rank d - k + 1 falls by d.
         by_rank = torch.zeros_like(rank).scatter_(1, rank, strides.expand_as(rank))
         steps = sum(stride) - (d + 1) * by_rank.flip(1)[:, :d]
         corners = torch.cat([key[:, None], key[:, None] + steps.cumsum(dim=1)], dim=1)
