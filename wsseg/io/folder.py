@@ -122,7 +122,7 @@ class FolderSource:
             members[suffix] = member
         digest, supervision = self.recorded.get(key, (None, {}))
         if digest is None and self.recorded:
-            raise RecordError(f"not written by wsseg: {RECORDS} does not name it")
+            raise RecordError(f"not written by wsseg: {self.root / RECORDS} does not name it")
         return Record(key, members, self.header.classes, self.canonical, dict(supervision), digest)
 
     @cached_property
