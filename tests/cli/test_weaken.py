@@ -187,6 +187,31 @@ def test_stuff_is_never_scribbled_on_as_background(tmp_path):
     assert set(np.unique(record.get("scribble")[10:, :15])) <= {2, 255}
 
 
+def test_stuff_is_scribbled_on_too(tmp_path):
+    run(["ws-weaken", write_place(tmp_path / "p", [panoptic()]), "--scribbles", "-o",
+         tmp_path / "out"])
+
+    drawn = next(iter(open_source(str(tmp_path / "out")))).get("scribble")
+    assert set(np.unique(drawn[10:, :15])) == {2, 255}
+    assert set(np.unique(drawn[:10, :15])) == set(np.unique(drawn[:, 25:])) == {1, 255}
+    assert set(np.unique(drawn[:, 15:25])) == {255}
+
+
+def test_what_the_label_map_alone_knows_is_scribbled_on_too(tmp_path):
+    record = panoptic()
+    label = np.zeros((20, 30), np.uint8)  # background in the middle, and a fourth class there
+    label[:10, :15], label[10:, :15], label[:, 25:], label[:, 20:25] = 1, 2, 1, 4
+    record.set("label", label)
+    source = write_place(tmp_path / "p", [record])
+
+    run(["ws-weaken", source, "--scribbles", "-o", tmp_path / "out"])
+
+    drawn = next(iter(open_source(str(tmp_path / "out")))).get("scribble")
+    on = drawn != 255
+    np.testing.assert_array_equal(drawn[on], label[on])
+    assert set(np.unique(drawn[on])) == {0, 1, 2, 4}
+
+
 def test_what_is_unknown_is_never_scribbled_on_as_class_0(tmp_path):
     source = write_place(tmp_path / "p", [panoptic()], classes=("road", "car", "sky"))
 
@@ -219,6 +244,67 @@ def test_the_same_seed_gives_the_same_and_another_one_something_else(words, tmp_
     assert a == b
     records = [n for n in a if not n.startswith("__")]
     assert sum(a[n] != c[n] for n in records) > len(records) / 2
+
+
+def scribbles(place) -> list[np.ndarray]:
+    return [r.get("scribble") for r in open_source(str(place))]
+
+
+def test_scribbles_depend_on_seed_and_key_alone(tmp_path):
+    source = write_place(tmp_path / "p", map(labelled, NUMBERS))
+    ways = {"plain": [], "jobs": ["-j2"], "more": ["--boxes", "--points", "--random-points"],
+            "strong": ["--keep", "label", "--tags"]}
+    for name, words in ways.items():
+        run(["ws-weaken", source, "--scribbles", "--seed", "3", *words, "-o", tmp_path / name])
+
+    for name in ways:
+        for ours, theirs in zip(scribbles(tmp_path / "plain"), scribbles(tmp_path / name)):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory) -> str:
+    """Maps with room for strokes."""
+    def make(number: int) -> Record:
+        record = Record(f"r{number}")
+        label = np.zeros((120, 160), np.uint8)
+        label[20 + number:100, 20:110 + number] = 1
+        record.set("label", label)
+        return record
+    return write_place(tmp_path_factory.mktemp("room") / "p", map(make, range(8)))
+
+
+def share_drawn(room: str, out: Path, *words: str) -> float:
+    run(["ws-weaken", room, "--scribbles", *words, "-o", out])
+    return float(np.mean([(s != 255).mean() for s in scribbles(out)]))
+
+
+def test_coverage_is_the_share_of_pixels_drawn(room, tmp_path):
+    assert share_drawn(room, tmp_path / "a") == pytest.approx(.03, rel=.2)
+    assert share_drawn(room, tmp_path / "b", "--coverage", ".06") == pytest.approx(.06, rel=.2)
+
+
+def test_a_wide_pen_draws_short_strokes(room, tmp_path):
+    assert share_drawn(room, tmp_path / "a", "--stroke-width", "5") == pytest.approx(.03, rel=.3)
+    for drawn in scribbles(tmp_path / "a"):
+        assert ndimage.binary_erosion(drawn != 255, np.ones((4, 4))).any()
+
+
+def test_strokes_is_the_number_of_them(room, tmp_path):
+    share_drawn(room, tmp_path / "a", "--strokes", "1")
+    for drawn in scribbles(tmp_path / "a"):
+        assert ndimage.label(drawn == 1, np.ones((3, 3)))[1] == 1
+        assert ndimage.label(drawn == 0, np.ones((3, 3)))[1] <= 2
+
+
+def test_the_sloppy_err_and_others_never(room, tmp_path):
+    wrong = {}
+    for share in ("0", ".1"):
+        share_drawn(room, tmp_path / share, "--sloppy", share)
+        pairs = zip(open_source(room), scribbles(tmp_path / share))
+        errors = [(s != 255) & (s != r.get("label")) for r, s in pairs]
+        wrong[share] = np.sum(errors) / sum((s != 255).sum() for s in scribbles(tmp_path / share))
+    assert wrong["0"] == 0 and .04 < wrong[".1"] < .2
 
 
 def test_random_points_are_anywhere_in_their_object(tmp_path):
@@ -333,7 +419,11 @@ def test_the_strong_part_is_the_input_byte_for_byte(many, tmp_path):
     (["--boxes", "--count", "7"], "--count 7: there are only 6 records"),
     (["--boxes", "--count", "1", "--fraction", ".5"], "exclude each other"),
     (["--boxes", "--part", "weak"], "--part weak needs --count or --fraction"),
-    (["--boxes", "--fraction", "1.5"], "1.5")])
+    (["--boxes", "--fraction", "1.5"], "1.5"),
+    (["--scribbles", "--sloppy", ".5"], "--sloppy"),
+    (["--scribbles", "--coverage", "0"], "--coverage"),
+    (["--scribbles", "--strokes", "0"], "--strokes"),
+    (["--scribbles", "--stroke-width", "0"], "--stroke-width")])
 def test_options_that_make_no_sense_are_usage_errors(words, message, place, tmp_path):
     done = run(["ws-weaken", place("p", "label"), *words, "-o", tmp_path / "out"], code=2)
 

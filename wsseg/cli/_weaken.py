@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -69,8 +70,12 @@ def choose(flow: Flow, source: Source, count: int | None, fraction: float | None
 
 
 def step(record: Record, *, wanted: Sequence[str], strong: Chosen | None, seed: int,
-         random_points: bool, min_area: int, keep: Sequence[str] = ()) -> Record:
-    """Weaken one record, or count what its strong label cost and leave it."""
+         random_points: bool, min_area: int, pen: Mapping[str, Any],
+         keep: Sequence[str] = ()) -> Record:
+    """Weaken one record, or count what its strong label cost and leave it.
+
+    pen: what ``draw_scribbles`` is told about width, number and accuracy of strokes.
+    """
     if strong is not None and strong(record.key):
         record.supervision = {"masks": count_masks(record, min_area)}
         return record
@@ -88,19 +93,51 @@ def step(record: Record, *, wanted: Sequence[str], strong: Chosen | None, seed: 
         points = inner_points(ids, numbers, rng if random_points else None)
         record.set("points", Points(points, classes, size))
     if "scribbles" in wanted:
-        from wsseg.annotate.scribble import draw_scribbles
-
-        label = record.get("label") if "label" in record else _ground(record)
-        if len(classes) and classes.max() >= 255:
-            raise RecordError(f"class {classes.max()} does not fit into a scribble map: its "
-                              "values go up to 254")
-        record.set("scribble", draw_scribbles(label, ids, classes, rng))
+        record.set("scribble", _scribble(record, ids, classes, draw(seed, record.key), pen))
     kept = record.kinds() & {"label", "instance"} & set(keep)
     masks = {"masks": count_masks(record, min_area)} if kept else {}
     for kind in {"label", "instance"} - kept:
         record.drop(kind)
     record.supervision = {**spent(record), **masks}
     return record
+
+
+def _scribble(record: Record, ids: np.ndarray, classes: np.ndarray, number: int,
+              pen: Mapping[str, Any]) -> np.ndarray:
+    """Return strokes on all objects and stuff, and on the background where there is one.
+
+    number: chooses them; what else is made of the record does not matter.
+    """
+    from wsseg.annotate.scribble import draw_scribbles
+
+    background = background_id(record.names)
+    label = record.get("label") if "label" in record else _ground(record)
+    if "instance" in record:
+        ids, classes = _with_stuff(record, ids, classes, label, background)
+    if len(classes) and classes.max() >= 255:
+        raise RecordError(f"class {classes.max()} does not fit into a scribble map: its "
+                          "values go up to 254")
+    # the second word keeps strokes apart from random points of the same record
+    return draw_scribbles(label, ids, classes, np.random.default_rng([number, 1]),
+                          background=background, **pen)
+
+
+def _with_stuff(record: Record, ids: np.ndarray, classes: np.ndarray, label: np.ndarray,
+                background: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Add every segment of stuff, and every class that the label map alone has, to the things."""
+    value = record.get("instance")
+    ids, classes = ids.copy(), classes.tolist()
+    for segment in value.segments:
+        if not segment.thing and (part := value.ids == segment.id).any():
+            classes.append(segment.cls)
+            ids[part] = len(classes)
+    more = np.where(value.ids == 0, label, 255)
+    named = {s.cls for s in value.segments}
+    for cls in present_classes(more, background=background) if "label" in record else ():
+        if cls not in named:
+            classes.append(cls)
+            ids[more == cls] = len(classes)
+    return ids, np.array(classes, np.int64)
 
 
 def _ground(record: Record) -> np.ndarray:

@@ -29,17 +29,31 @@ WEAK = ("tags", "counts", "boxes", "points", "scribbles")
               help="Chooses which records stay strong.")
 @click.option("--seed", type=int, default=0, show_default=True,
               help="Of scribbles and random points.")
+@click.option("--stroke-width", type=click.IntRange(1, 99), default=3, show_default=True,
+              metavar="PIXELS", help="Width of a scribble's strokes.")
+@click.option("--strokes", type=click.IntRange(1, 50), metavar="N",
+              help="Strokes in each object where there is room, twice as many in the background. "
+              "[default: by its size, one to three]")
+@click.option("--coverage", type=click.FloatRange(0, .25, min_open=True), default=.03,
+              show_default=True, metavar="SHARE", help="Share of the labelled pixels to "
+              "scribble on. Every object gets a dot at least.")
+@click.option("--sloppy", type=click.FloatRange(0, .3), default=0, show_default=True,
+              metavar="SHARE", help="Share of scribbled pixels that lie on another class, because "
+              "some strokes run on over the border.")
 @click.option("--random-points", is_flag=True, help="Points anywhere in the object.")
 @click.option("--min-area", type=click.IntRange(1), default=16, show_default=True,
               metavar="PIXELS", help="Smaller parts of a label map are no objects of their own.")
 @_options.flow()
 def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, subset_seed, seed,
-         random_points, min_area):
+         stroke_width, strokes, coverage, sloppy, random_points, min_area):
     """Make weak labels from strong ones, as an annotator would have given them.
 
     INPUT holds label maps or instance maps. Without instance maps, objects are the connected
     components of each class: touching objects of one class count as one. The result's
     supervision is that of the weak labels, so its price is what they would have cost.
+
+    Scribbles are strokes like a hand's, on every object, on the stuff of panoptic maps and on
+    the background. Unless --sloppy, none leaves its class. They depend on --seed and key only.
 
     With --count or --fraction some records keep their strong labels: a semi-supervised set.
 
@@ -47,6 +61,7 @@ def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, su
     Examples:
       ws-weaken SegmentationClass --classes voc --boxes -o boxes/
       ws-weaken masks/ --tags --counts --points -o weak.h5
+      ws-weaken masks/ --scribbles --sloppy .015 -o scribbles/
       ws-weaken masks/ --boxes --count 100 --subset-seed 3 -o semi/
       ws-weaken masks/ --boxes | ws-boxfill --images JPEGImages -o filled/
     """
@@ -58,7 +73,8 @@ def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, su
     _weaken.check(wanted, chosen, part)
     if part != "both":
         flow.only = chosen if part == "strong" else chosen.weak
-    step = partial(_weaken.step, wanted=wanted, strong=chosen, seed=seed,
+    pen = {"width": stroke_width, "strokes": strokes, "coverage": coverage, "sloppy": sloppy}
+    step = partial(_weaken.step, wanted=wanted, strong=chosen, seed=seed, pen=pen,
                    random_points=random_points, min_area=min_area, keep=flow.keep)
     kinds = ["scribble" if k == "scribbles" else k for k in wanted]
     strong = () if chosen is None or part == "weak" else \
