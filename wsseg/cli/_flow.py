@@ -30,9 +30,9 @@ class Flow:
     """One run of a tool over records. Made from the shared options by ``_options.flow``.
 
     failed, failed_keys: records left out so far; cut: why an input is incomplete; only: chooses
-    records by key; lenient: listed keys that are not there are only noted; wrap: turns each record into
-    what the step is given; spent: labels, as kind -> [images, classes, objects], that went into
-    something else that the tool uses, such as fitted parameters.
+    records by key; lenient: listed keys that are not there are only noted; wrap: turns each
+    record into what the step is given; spent: labels, as kind -> [images, classes, objects],
+    that went into something else that the tool uses, such as fitted parameters.
     """
 
     env: Env
