@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, real_data
-from wsseg.annotate.grabcut import grabcut_box
+from wsseg.annotate.grabcut import cut, grabcut_box
 from wsseg.annotate.objects import connected_objects, tight_boxes
 
 
@@ -158,3 +158,43 @@ def test_on_real_photos_it_beats_the_filled_box():
             filled.append(iou(np.ones_like(truth), truth))
     assert len(cut) >= 20
     assert np.mean(cut) > np.mean(filled), (np.mean(cut), np.mean(filled))
+
+
+# -- what other methods ask of it --------------------------------------------------------------
+
+
+def test_what_cannot_be_cut_is_none_and_else_the_mask_of_the_box():
+    assert cut(IMAGE, (0, 0, 100, 80)) is None
+    assert cut(np.full((40, 40, 3), 90, np.uint8), (10, 10, 30, 30), min_fill=1) is None
+    np.testing.assert_array_equal(cut(IMAGE, BOX), grabcut_box(IMAGE, BOX))
+
+
+def test_the_core_is_always_object():
+    y, x = np.indices(DISC.shape)
+    ring = DISC & ((x - 50) ** 2 + (y - 40) ** 2 > 150)
+    image = np.where(ring[..., None], IMAGE, scene(radius=1)[0])
+    found = cut(image, BOX, core=0.3)
+    height, width = found.shape
+    middle = (slice(round(.35 * height), round(.65 * height)),
+              slice(round(.35 * width), round(.65 * width)))
+    assert found[middle].all() and not cut(image, BOX)[middle].all()
+
+
+@pytest.mark.parametrize("options", [{"space": "lab"}, {"start": 0.6}, {"side": 30},
+                                     {"core": 0.45, "margin": 1.0, "space": "lab", "side": 40}])
+def test_every_variant_finds_the_disc(options):
+    found = cut(IMAGE, BOX, **options)
+    assert found.dtype == bool and iou(found, inside(DISC)) > 0.85
+
+
+def test_a_box_no_longer_than_the_side_is_not_shrunk():
+    longest = max(BOX[2] - BOX[0], BOX[3] - BOX[1])
+    np.testing.assert_array_equal(cut(IMAGE, BOX, side=longest), cut(IMAGE, BOX))
+
+
+def test_shrunk_boxes_of_every_shape_give_a_mask_or_none():
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 256, (60, 90, 3)).astype(np.uint8)
+    for box in ((0, 10, 90, 11), (5, 0, 6, 60), (1, 1, 80, 4), (10, 10, 60, 50)):
+        found = cut(image, box, side=12, core=0.4, min_fill=0)
+        assert found is None or found.shape == (box[3] - box[1], box[2] - box[0])

@@ -8,92 +8,84 @@ import click
 
 from wsseg.cli import _options
 from wsseg.cli._command import tool
-from wsseg.errors import RecordError, UsageError
+from wsseg.errors import UsageError
+
+METHODS = ("rect", "seg", "grabcut", "proposal", "agree", "best")
 
 
 @tool("ws-boxfill")
-@click.option("--method", type=click.Choice(["rect", "grabcut"]), default="grabcut",
-              show_default=True, help="rect: the whole box. grabcut: colour models of box and "
-              "surroundings, cut with a graph.")
+@click.option("--method", type=click.Choice(METHODS), default="grabcut", show_default=True,
+              help="How a box becomes a mask; see below.")
 @click.option("--iterations", type=click.IntRange(1), default=5, show_default=True,
               help="Most iterations of grabcut; it stops when the mask stays the same.")
 @click.option("--margin", type=click.FloatRange(0), default=0.5, show_default=True,
-              help="Surroundings that grabcut learns the background from, as a share of the "
-              "box's longer side.")
-@click.option("--min-fill", type=click.FloatRange(0, 1), default=0.1, show_default=True,
-              help="If grabcut finds less of the box than this, the whole box is taken.")
+              help="grabcut, agree: surroundings that the background is learnt from, as a share "
+              "of the box's longer side.")
+@click.option("--min-fill", type=click.FloatRange(0, 1), show_default="0.1; best: 0.3",
+              help="If grabcut finds less of the box than this, the whole box is taken; with "
+              "agree, none of it.")
+@click.option("--alpha", type=click.FloatRange(0, 1), default=0.2, show_default=True,
+              help="seg: share of the box that its core has.")
+@click.option("--preset", metavar="NAME", show_default="wssl", help="seg: parameters of the dense "
+              "CRF, a name that ws-crf knows or a file that ws-fit wrote.")
+@click.option("--rule", type=click.Choice(["inside", "node"]), default="inside",
+              show_default=True, help="proposal, agree: all largest regions inside the box, or "
+              "the one whose box fits best (panoptic-2018).")
+@click.option("--boundaries", metavar="PLACE", help="proposal, agree, best: boundary maps (score "
+              "or cam maps of one class, or grey PNG), instead of the photo's gradient.")
+@click.option("--consent", type=click.Choice(["strict", "paper"]), default="strict",
+              show_default=True, help="agree: paper as panoptic-2018; strict labels less, more "
+              "precisely.")
 @click.option("--outside", type=click.Choice(["background", "ignore"]),
               help="What lies outside all boxes [default: background, or ignore where the "
               "classes have no background].")
 @click.option("--instances", is_flag=True, help="Also write instance maps, one id for each box.")
+@click.option("--write", type=click.Choice(["label", "score", "both"]), default="label",
+              show_default=True, help="seg, best: labels, probabilities, or both.")
+@click.option("--drop-outside", is_flag=True, help="Leave out, and count, boxes outside their "
+              "image, which are an error otherwise.")
 @_options.flow(images=True)
-def main(flow, method, iterations, margin, min_fill, outside, instances):
+def main(flow, preset, boundaries, drop_outside, **options):
     """Turn boxes into masks.
 
     INPUT holds boxes, and with --images the photos. Every box is filled by itself, then all
     are painted from the largest to the smallest, so the smallest box wins where they overlap.
     GrabCut falls back to the whole box where it finds nothing, where it finds less than
     --min-fill of it, or where a box leaves no surroundings to learn the background from.
+    Of equal boxes the last one wins; boxes that are turned or empty are refused.
+
+    \b
+    Methods:
+      rect      the whole box
+      seg       Bbox-Seg: core, and a dense CRF         wssl-2015, 3.4
+      grabcut   colours of box and surroundings, cut with a graph
+      proposal  regions of a hierarchy that fit the box (needs wsseg[proposals])
+      agree     where GrabCut and proposal agree, else 255   panoptic-2018, 3.2
+      best      majority of two GrabCuts and the proposal    (needs wsseg[proposals])
 
     \b
     Examples:
       ws-boxfill boxes/ --images JPEGImages -o masks/
-      ws-boxfill boxes/ --method rect -o rect/
+      ws-boxfill boxes/ --images JPEGImages --method best -o masks/
+      ws-boxfill boxes/ --images JPEGImages --method seg --preset fitted.json -o masks/
       ws-weaken masks/ --boxes | ws-boxfill --images JPEGImages | ws-eval - masks/
     """
+    from wsseg.cli import _boxfill
+
+    settings = _boxfill.configure(flow, preset, boundaries, **options)
     source = flow.open()
-    if method != "rect" and flow.images is None and source.header.kinds and \
+    if settings.method != "rect" and flow.images is None and source.header.kinds and \
             "image" not in source.header.kinds:
-        raise UsageError(f"--method {method} needs the photos: name their folder with --images")
+        raise UsageError(f"--method {settings.method} needs the photos: name their folder with "
+                         "--images")
     flow.join_images()
-    step = partial(fill, method=method, iterations=iterations, margin=margin, min_fill=min_fill,
-                   outside=outside, instances=instances)
-    return flow.run(step, source, reads=("boxes", "image"),
-                    writes=("label", "instance") if instances else ("label",))
-
-
-def fill(record, *, method, iterations, margin, min_fill, outside, instances):
-    """Fill the boxes of one record."""
-    from wsseg.annotate.rect import fill_box, paint_boxes, pixel_boxes
-    from wsseg.io.kinds import background_id
-    from wsseg.io.values import InstanceMap, Segment
-
-    boxes = record.get("boxes")
-    image = record.get("image") if method != "rect" else None
-    size = _size(record, boxes.size, image)
-    one = fill_box
-    if method == "grabcut":
-        from wsseg.annotate.grabcut import grabcut_box
-
-        one = partial(grabcut_box, image, iterations=iterations, margin=margin,
-                      min_fill=min_fill)
-    if outside is None:
-        outside = "ignore" if background_id(record.names) is None else "background"
-    try:
-        label, ids = paint_boxes(pixel_boxes(boxes.xyxy, size), boxes.classes, size, one,
-                                 outside=255 if outside == "ignore" else 0)
-    except ValueError as error:
-        raise RecordError(str(error)) from None
-    record.set("label", label)
-    if instances:
-        seen = set(ids.ravel().tolist()) - {0}
-        record.set("instance", InstanceMap(ids, tuple(
-            Segment(i, int(boxes.classes[i - 1])) for i in sorted(seen))))
-    return record
-
-
-def _size(record, size, image):
-    if image is None:
-        if size is None and "image" in record:
-            return record.get("image").shape[:2]
-        if size is None:
-            raise RecordError("its boxes do not say the image's size: add it or give --images")
-        return size
-    if size is not None and tuple(size) != image.shape[:2]:
-        turned = " (transposed: an EXIF rotation?)" if size == image.shape[1::-1] else ""
-        raise RecordError(f"boxes are for a {size[0]}x{size[1]} image, but the photo is "
-                          f"{image.shape[0]}x{image.shape[1]}{turned}")
-    return image.shape[:2]
+    _boxfill.join_boundaries(flow, boundaries)
+    flow.wrap = census = _boxfill.Census(drop_outside)
+    status = flow.run(partial(_boxfill.fill, settings=settings), source,
+                      reads=("boxes", "image", *(_boxfill.BOUNDARIES if boundaries else ())),
+                      writes=settings.writes)
+    census.report(flow)
+    return status
 
 
 if __name__ == "__main__":
