@@ -67,9 +67,12 @@ class StreamSource:
                                      encoding="utf-8", errors="surrogateescape")
             first = self._next()
         except tarfile.TarError as error:
-            if str(error) in ("empty file", "truncated header"):
+            if str(error) == "empty file":
                 raise IncompleteError(f"{where} is empty: what should have written it "
                                       "failed") from None
+            if str(error) == "truncated header":
+                raise IncompleteError(f"{where} is incomplete (it breaks off in its first block) "
+                                      "or no wsseg stream") from None
             raise WssegError(f"{where} is not a wsseg stream ({error})") from None
         if first is None:
             raise IncompleteError(f"{where} is an empty tar, without even a header")
