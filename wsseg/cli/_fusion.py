@@ -160,7 +160,6 @@ def prepare(flow: Flow, rule: str, weak: Sequence[str], options: dict[str, Any]
                               for i, place in enumerate(flow.inputs[1:], start=2))]
     labels = [flow.join(place, f"weak{i}", set()) for i, place in enumerate(weak, start=1)]
     lead = next((s for s in sources if not hasattr(s, "get")), sources[0])
-    _forget_paths(flow)
     header = _header(lead, sources, labels)
     names = header.classes or flow.classes
     plan = _plan(rule, options, sources, labels, names)
@@ -179,14 +178,6 @@ def prepare(flow: Flow, rule: str, weak: Sequence[str], options: dict[str, Any]
     flow.wrap = gather
     cls = _Shelf if hasattr(lead, "get") else _Row
     return cls(lead, list(beside.values()), header, sources), plan
-
-
-def _forget_paths(flow: Flow) -> None:
-    """History holds no paths: the weak labels are told by their header's digest."""
-    flow.parameters.pop("weak", None)
-    while "--weak" in flow.arguments:
-        at = flow.arguments.index("--weak")
-        del flow.arguments[at:at + 2]
 
 
 def _header(lead: Source, sources: Sequence[Source], labels: Sequence[Source]) -> Header:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,8 @@ PARAMETERS = {
     "potts": {"weight": "weight", "edge": "edge", "tolerance": "tolerance",
               "iterations": "max_iterations"},
 }
-#: Parameters that are lengths in pixels, and the power of the photo's scale they grow with.
-LENGTHS = {"gauss_sigma": 1, "xy_sigma": 1}
+#: Parameters that grow with the photo; lambda does because regions grow by the square, borders not.
+LENGTHS = ("gauss_sigma", "xy_sigma", "weight")
 DEFAULT_PRESET = {"dense": "deeplab", "potts": "scribbles-potts"}
 #: What every method has: how labels and cams become probabilities.
 _START = {"confidence": 0.7, "background_power": 1.0}
@@ -253,14 +252,15 @@ def start(record: Record, size: tuple[int, int], settings: Settings
 def _start_from_labels(label: np.ndarray, record: Record, allowed: set[int] | None,
                        settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     from wsseg.refine import unary
+    from wsseg.refine.fuse import IGNORE
 
     check_classes(label, record.names)
-    present = set(np.unique(label).tolist()) - {unary.IGNORE}
+    present = set(np.unique(label).tolist()) - {IGNORE}
     if allowed is not None:  # what the tags exclude says nothing
-        label = np.where(np.isin(label, list(allowed)), label, unary.IGNORE)
+        label = np.where(np.isin(label, list(allowed)), label, IGNORE)
         present = allowed
     elif settings.all_classes and record.names is not None:
-        present |= set(range(len(record.names))) - {unary.IGNORE}
+        present |= set(range(len(record.names))) - {IGNORE}
     classes = np.array(sorted(present), np.int64)
     if not len(classes):
         raise RecordError("no pixel and no tag names a class: nothing is known")
@@ -314,30 +314,21 @@ def regularise(prob: np.ndarray, image: np.ndarray, settings: Settings) -> np.nd
     parameters = dict(settings.parameters)
     if settings.relative is not None:
         scale = max(image.shape[:2]) / settings.relative
-        for name, power in LENGTHS.items():
+        for name in LENGTHS:
             if name in parameters:
-                parameters[name] *= scale ** power
-        if settings.method == "potts":
-            parameters["weight"] *= scale
+                parameters[name] *= scale
     values = {f: parameters[option] for option, f in PARAMETERS[settings.method].items()}
     if settings.method == "dense":
-        from wsseg.refine.densecrf import dense_crf
+        from wsseg.refine.densecrf import DenseCrf, dense_crf
 
         values["iterations"] = int(values["iterations"])
-        return dense_crf(prob, image, _dense(**values), engine=settings.engine,
+        return dense_crf(prob, image, DenseCrf(**values), engine=settings.engine,
                          threads=settings.threads, device=settings.device)
     from wsseg.refine.potts import potts
 
     values["max_iterations"] = int(values["max_iterations"])
     return potts(prob, image, probabilities=True, engine=settings.engine,
                  threads=settings.threads, device=settings.device or "cpu", **values).mask
-
-
-@lru_cache
-def _dense(**values: float) -> Any:
-    from wsseg.refine.densecrf import DenseCrf
-
-    return DenseCrf(**values)
 
 
 def option_values(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float | None]]:

@@ -45,8 +45,8 @@ _WEIGHT = click.FloatRange(0)
 @click.option("--write", type=click.Choice(["both", "label", "score"]), default="both",
               show_default=True, help="Maps to write.")
 @click.option("--engine", type=click.Choice(["auto", "native", "torch", "numpy", "pydensecrf"]),
-              default="auto", show_default=True, help="What computes it; auto: native if it was "
-              "built, else torch.")
+              default="auto", show_default=True, help="What computes it; auto: the first that "
+              "is here of native, torch and numpy.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
               help="Threads for one image, where a few large ones are refined.")
 @click.option("--device", metavar="DEVICE", help="torch: cpu, cuda or cuda:N.")

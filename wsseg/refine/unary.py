@@ -7,8 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from wsseg.refine.densecrf import present_classes
-
-IGNORE = 255
+from wsseg.refine.fuse import one_hot
 
 
 def from_labels(label: np.ndarray, classes: np.ndarray, confidence: float) -> np.ndarray:
@@ -16,7 +15,7 @@ def from_labels(label: np.ndarray, classes: np.ndarray, confidence: float) -> np
 
     label: integers (H, W); classes: ascending ids (K,), all that ``label`` holds. A pixel of 255
     says nothing: all classes are equally likely there. Raises ValueError for a confidence that
-    does not favour the pixel's class.
+    does not favour the pixel's class, and for a label that is not in ``classes``.
     """
     count = len(classes)
     if count == 1:
@@ -24,11 +23,7 @@ def from_labels(label: np.ndarray, classes: np.ndarray, confidence: float) -> np
     if not 1 / count < confidence <= 1:
         raise ValueError(f"a confidence of {confidence:g} does not favour one of {count} classes: "
                          f"it must be above {1 / count:.3g}, and at most 1")
-    result = np.full((count, *label.shape), (1 - confidence) / (count - 1), np.float32)
-    for row, cls in zip(result, classes):
-        row[label == cls] = confidence
-    result[:, label == IGNORE] = 1 / count
-    return result
+    return normalised(one_hot(label, classes, confidence=confidence))
 
 
 def from_activations(cams: np.ndarray, power: float) -> np.ndarray:
