@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from wsseg.cli import _refining
+from wsseg.cli._differ import turned
 from wsseg.cli._flow import Flow
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.kinds import background_id
@@ -252,7 +253,6 @@ def _size(record, size, image):
             raise RecordError("its boxes do not say the image's size: add it or give --images")
         return size
     if size is not None and tuple(size) != image.shape[:2]:
-        turned = " (transposed: an EXIF rotation?)" if size == image.shape[1::-1] else ""
         raise RecordError(f"boxes are for a {size[0]}x{size[1]} image, but the photo is "
-                          f"{image.shape[0]}x{image.shape[1]}{turned}")
+                          f"{image.shape[0]}x{image.shape[1]}{turned(size, image.shape[:2])}")
     return image.shape[:2]

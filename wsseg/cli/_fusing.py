@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wsseg.annotate.rect import pixel_boxes
+from wsseg.cli._differ import turned
 from wsseg.cli._fusion import Plan, Stack
 from wsseg.cli._supervision import larger, spent
 from wsseg.errors import RecordError
@@ -112,9 +113,9 @@ def _same_size(layers: Sequence[_Layer]) -> None:
     first = layers[0]
     for other in layers[1:]:
         if other.size != first.size:
-            turned = " (transposed: an EXIF rotation?)" if other.size == first.size[::-1] else ""
             raise RecordError("maps differ in size: {}x{} in {}, {}x{} in {}{}".format(
-                *first.size, first.where, *other.size, other.where, turned))
+                *first.size, first.where, *other.size, other.where,
+                turned(other.size, first.size)))
 
 
 # -- what tags and boxes say ---------------------------------------------------------------

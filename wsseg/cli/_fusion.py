@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
+from wsseg.cli._differ import refuse_other_classes
 from wsseg.cli._flow import Flow
 from wsseg.cli._supervision import larger
 from wsseg.errors import RecordError, UsageError
@@ -190,12 +191,7 @@ def _header(lead: Source, sources: Sequence[Source], labels: Sequence[Source]) -
     headers = [s.header for s in sources]
     named = [s for s in (*sources, *labels) if s.header.classes is not None]
     for source in named[1:]:
-        ours, theirs = named[0].header.classes, source.header.classes
-        if ours != theirs:
-            first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), None)
-            what = (f"{len(ours)} classes against {len(theirs)}" if first is None else
-                    f"class {first} is {ours[first]!r} in one and {theirs[first]!r} in the other")
-            raise UsageError(f"{named[0].where} and {source.where} have different classes: {what}")
+        refuse_other_classes(named[0], source)
     history = {}
     for header in (*headers[1:], *(s.header for s in labels)):
         history.update({e.get("id"): e for e in header.history})

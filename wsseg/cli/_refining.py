@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wsseg.cli._differ import turned
 from wsseg.errors import RecordError, UsageError
 from wsseg.io import jsons
 from wsseg.io.codec import check_classes
@@ -221,9 +222,8 @@ def start(record: Record, size: tuple[int, int], settings: Settings
     value = record.get(kind)
     have = value.shape if kind == "label" else tuple(value.size)
     if tuple(have) != tuple(size):
-        turned = " (transposed: an EXIF rotation?)" if have == size[::-1] else ""
         raise RecordError(f"{kind} is for a {have[0]}x{have[1]} image, but the photo is "
-                          f"{size[0]}x{size[1]}{turned}")
+                          f"{size[0]}x{size[1]}{turned(have, size)}")
     allowed = None if settings.all_classes else _allowed(record)
     try:
         if kind == "label":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wsseg.cli._differ import turned
 from wsseg.annotate.forest import NOT_DRAWN, ForestOptions, check_sklearn, native, preload
 from wsseg.cli._env import Env
 from wsseg.cli._flow import Flow
@@ -152,9 +153,8 @@ def drawn(record: Record, size: tuple[int, int], settings: Settings) -> np.ndarr
     value = record.get(kind)
     have = value.shape if kind == "scribble" else value.size
     if have is not None and tuple(have) != tuple(size):
-        turned = " (transposed: an EXIF rotation?)" if tuple(have) == size[::-1] else ""
         raise RecordError(f"{kind} is for a {have[0]}x{have[1]} image, but the photo is "
-                          f"{size[0]}x{size[1]}{turned}")
+                          f"{size[0]}x{size[1]}{turned(have, size)}")
     background = background_id(record.names)
     try:
         if kind == "points":

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from wsseg.cli._differ import refuse_other_classes, turned
 from wsseg.cli._flow import Flow
 from wsseg.errors import RecordError, UsageError, WssegError
 from wsseg.io.codec import check_classes
@@ -145,11 +146,7 @@ def _all_wrong(flow: Flow, tally: _Tally, truth: Source, keys: set[str]) -> None
 
 def _class_names(prediction: Source, truth: Source) -> tuple[str, ...] | None:
     ours, theirs = prediction.header.classes, truth.header.classes
-    if ours is not None and theirs is not None and ours != theirs:
-        first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), None)
-        what = (f"{len(ours)} classes against {len(theirs)}" if first is None else
-                f"class {first} is {ours[first]!r} in one and {theirs[first]!r} in the other")
-        raise UsageError(f"{prediction.where} and {truth.where} have different classes: {what}")
+    refuse_other_classes(prediction, truth)
     return theirs if theirs is not None else ours
 
 
@@ -161,9 +158,9 @@ def _compare(pair: _Pair, *, names: Sequence[str] | None) -> tuple[str, np.ndarr
     else:
         prediction = pair.prediction.get("label")
     if truth.shape != prediction.shape:
-        turned = " (transposed: an EXIF rotation?)" if truth.shape == prediction.shape[::-1] else ""
         raise RecordError(f"prediction is {prediction.shape[0]}x{prediction.shape[1]}, truth is "
-                          f"{truth.shape[0]}x{truth.shape[1]}{turned}")
+                          f"{truth.shape[0]}x{truth.shape[1]}"
+                          f"{turned(truth.shape, prediction.shape)}")
     n = len(names) if names else 1 + max(
         int(m.max(where=m != 255, initial=0)) for m in (truth, prediction))
     try:
