@@ -14,12 +14,14 @@ import click
 from wsseg import __version__
 from wsseg.cli import _options
 from wsseg.cli._env import Env
-from wsseg.cli._parallel import Failure, Ready, ordered_map
+from wsseg.cli._join import Join
+from wsseg.cli._parallel import FORKS, Failure, Ready, ordered_map
 from wsseg.cli._supervision import larger, spent
 from wsseg.errors import (ExitStatus, IncompleteError, RecordError, UsageError,
                           WssegError)
+from wsseg.io.folder import FolderSource
 from wsseg.io.header import Header, Total, history_entry
-from wsseg.io.kinds import KINDS, kind_of
+from wsseg.io.kinds import KINDS
 from wsseg.io.places import Sink, is_file_form, open_sink, open_source
 from wsseg.io.record import Packed, Record
 from wsseg.io.source import Source
@@ -31,8 +33,9 @@ class Flow:
 
     failed, failed_keys: records left out so far; cut: why an input is incomplete; only: chooses
     records by key; lenient: listed keys that are not there are only noted; wrap: turns each
-    record into what the step is given; spent: labels, as kind -> [images, classes, objects],
-    that went into something else that the tool uses, such as fitted parameters.
+    record into what the step is given, in a worker if it is portable; spent: labels, as kind ->
+    [images, classes, objects], that went into something else that the tool uses, such as fitted
+    parameters.
     """
 
     env: Env
@@ -55,8 +58,9 @@ class Flow:
     only: Callable[[str], bool] | None = None
     lenient: bool = False
     wrap: Callable[[Record], Any] | None = None
+    portable: bool = False
     spent: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    _joined: list[_Join] = field(default_factory=list)
+    _joined: list[Join] = field(default_factory=list)
 
     @staticmethod
     def of(context: click.Context, shared: dict[str, Any], rest: dict[str, Any]) -> Flow:
@@ -116,7 +120,7 @@ class Flow:
         if place is None:
             return None
         source = self.open(place, as_kind=as_kind)
-        self._joined.append(_Join(source, role, kinds))
+        self._joined.append(Join(source, role, kinds))
         return source
 
     def join_images(self) -> Source | None:
@@ -157,33 +161,49 @@ class Flow:
         A source that turns out incomplete is remembered in ``cut`` and reported at the end.
         """
         keys = self.selected(source)
-        for joined in self._joined if keys is not None else ():
+        try:
+            for item in self._stream(source) if keys is None else self._keyed(source, keys):
+                try:
+                    yield self._full(item if keys is None else source.get(item))
+                except RecordError as error:
+                    yield Ready(Failure(item if keys is not None else item.key, str(error)))
+            if keys is None:
+                self._finish()
+        except IncompleteError as error:
+            self.cut = str(error)
+
+    def _full(self, record: Record) -> Any:
+        """Return what the step is given: the record with what is joined to it, wrapped."""
+        for joined in self._joined:
+            joined.add(record)
+        return record if self.wrap is None else self.wrap(record)
+
+    def _keyed(self, source: Source, keys: list[str]) -> Iterator[str]:
+        """Yield the keys of records that are looked up; the end is as ``records`` has it."""
+        for joined in self._joined:
             if hasattr(joined.source, "get") and joined.role != "extra":
                 self._complain_missing(keys, set(joined.source.keys()),
                                        f"without counterpart in {joined.source.where}")
         try:
-            for record in self._stream(source) if keys is None else self._look_up(source, keys):
-                if isinstance(record, Record):
-                    try:
-                        for joined in self._joined:
-                            joined.add(record)
-                        if self.wrap is not None:
-                            record = self.wrap(record)
-                    except RecordError as error:
-                        record = Ready(Failure(record.key, str(error)))
-                yield record
-            for joined in self._joined:
-                joined.finish()
+            yield from keys
+            source.check_complete()
+            self._finish()
         except IncompleteError as error:
             self.cut = str(error)
 
-    def _look_up(self, source: Source, keys: list[str]) -> Iterator[Record | Ready]:
-        for key in keys:
-            try:
-                yield source.get(key)
-            except RecordError as error:
-                yield Ready(Failure(key, str(error)))
-        source.check_complete()
+    def _finish(self) -> None:
+        for joined in self._joined:
+            joined.finish()
+
+    def _in_workers(self, source: Source) -> bool:
+        """Whether workers can look records up themselves, given their keys."""
+        sources = [source, *(joined.source for joined in self._joined)]
+        if (not FORKS or self.wrap is not None and not self.portable
+                or not all(isinstance(s, FolderSource) for s in sources)):
+            return False
+        for one in sources:
+            one.recorded  # read, or refused as damaged, once and here
+        return True
 
     def _stream(self, source: Source) -> Iterator[Record]:
         seen = set()
@@ -207,15 +227,19 @@ class Flow:
         The first failure ends the run with its message, or, with --keep-going, is reported
         and counted. again: gives the finished record of an earlier run, if there is one.
         """
+        keys = self.selected(source)
+        by_key = keys is not None and self._in_workers(source)
+        work = (lambda key: step(self._full(source.get(key)))) if by_key else step
+
         def items() -> Iterator[Any]:
-            for item in self.records(source):
-                done = again(item.key) if again and isinstance(item, Record) else None
+            for item in self._keyed(source, keys) if by_key else self.records(source):
+                key = item if by_key else getattr(item, "key", None)
+                done = again(key) if again and key is not None else None
                 yield item if done is None else Ready((done, done.digest, True))
 
-        keys = self.selected(source)
         with self.env.bar(source.header.count if keys is None else len(keys)) as bar:
             jobs = self.jobs if keys is None else max(1, min(self.jobs, len(keys)))
-            for result in ordered_map(step, items(), jobs=jobs, batch=batch):
+            for result in ordered_map(work, items(), jobs=jobs, batch=batch):
                 bar.update()
                 if not isinstance(result, Failure):
                     yield result
@@ -311,54 +335,6 @@ class Flow:
                               {role: h for role, h in inputs.items() if h.history})
         return replace(base, kinds=tuple(sorted(kinds)), classes=names, count=count,
                        history=base.history + ((entry,) if history else ()), supervision=before)
-
-
-@dataclass
-class _Join:
-    """Another place whose kinds are added to each record."""
-
-    source: Source
-    role: str
-    kinds: set[str] | None
-    _records: Iterator[Record] | None = None
-
-    def add(self, record: Record) -> None:
-        if self.kinds is not None and self.kinds <= record.kinds():
-            return
-        other = self._find(record.key)
-        if other is None:
-            return
-        record.join({s: m for s, m in other.members.items()
-                     if self.kinds is None or kind_of(s) in self.kinds},
-                    canonical=other.canonical)
-        if self.kinds is None:
-            theirs = other.supervision if other.canonical else spent(other)
-            record.supervision = {**theirs, **record.supervision}
-
-    def finish(self) -> None:
-        """Raise IncompleteError unless the place is complete."""
-        if hasattr(self.source, "get"):
-            self.source.check_complete()
-        elif self._records is not None:
-            for _ in self._records:
-                pass
-
-    def _find(self, key: str) -> Record | None:
-        if hasattr(self.source, "get"):
-            try:
-                return self.source.get(key)
-            except KeyError:
-                if self.role == "extra":
-                    return None
-                raise RecordError(f"no counterpart in {self.source.where}") from None
-        if self._records is None:
-            self._records = iter(self.source)
-        other = next(self._records, None)
-        if other is None or other.key != key:
-            raise UsageError(f"{self.source.where} is not in the order of the input (it has "
-                             f"{other.key if other else 'no more records'} where {key} is "
-                             "due): write it to a directory first")
-        return other
 
 
 def _make(step: Callable[[Record], Record], drop: frozenset[str], only: frozenset[str] | None,

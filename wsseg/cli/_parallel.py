@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsseg.errors import UnsafeError, WssegError
+
+
+FORKS = sys.platform == "linux"  #: a worker starts with all that its parent holds
 
 
 @dataclass(frozen=True)
@@ -31,31 +35,42 @@ class Ready:
     value: Any
 
 
-def attempt(step: Callable[[Any], Any], record: Any) -> Any:
-    """Return step(record), or a Failure. Raises UnsafeError, which nothing passes over."""
+def attempt(step: Callable[[Any], Any], item: Any) -> Any:
+    """Return step(item), or a Failure. Raises UnsafeError, which nothing passes over.
+
+    item: a key, or anything that has one.
+    """
     try:
-        return step(record)
+        return step(item)
     except UnsafeError as error:
-        raise UnsafeError(f"{record.key}: {error}") from None
+        raise UnsafeError(f"{_key(item)}: {error}") from None
     except WssegError as error:
-        return Failure(record.key, str(error))
+        return Failure(_key(item), str(error))
     except MemoryError:
-        return Failure(record.key, "out of memory: use fewer --jobs or smaller images")
+        return Failure(_key(item), "out of memory: use fewer --jobs or smaller images")
     except Exception as error:
-        return Failure(record.key, f"{type(error).__name__}: {error}", traceback.format_exc())
+        return Failure(_key(item), f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def _attempt_all(step: Callable[[Any], Any], batch: list[Any]) -> list[Any]:
-    return [attempt(step, record) for record in batch]
+def _key(item: Any) -> str:
+    return item if isinstance(item, str) else item.key
 
 
-def _worker() -> None:
+_step: Callable[[Any], Any]
+
+
+def _attempt_all(batch: list[Any]) -> list[Any]:
+    return [attempt(_step, item) for item in batch]
+
+
+def _worker(step: Callable[[Any], Any]) -> None:
     """Prepare a worker: one inner thread, deaf to Ctrl-C, gone when its parent is."""
     import multiprocessing
     import signal
-    import sys
     from multiprocessing.connection import wait
 
+    global _step
+    _step = step
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if "cv2" in sys.modules:
@@ -90,12 +105,10 @@ def ordered_map(step: Callable[[Any], Any], items: Iterable[Any], *, jobs: int,
 class _Pool:
     def __init__(self, step: Callable, items: Iterable[Any], jobs: int, batch: int) -> None:
         import multiprocessing
-        import sys
 
-        method = "fork" if sys.platform == "linux" else None
-        self._step, self._items, self._batch = step, items, batch
-        self._executor = ProcessPoolExecutor(jobs, multiprocessing.get_context(method),
-                                             initializer=_worker)
+        self._items, self._batch = items, batch
+        context = multiprocessing.get_context("fork" if FORKS else None)
+        self._executor = ProcessPoolExecutor(jobs, context, initializer=_worker, initargs=(step,))
         self._queue: queue.Queue[Any] = queue.Queue(2 * jobs)
         self._stopped = threading.Event()
 
@@ -148,7 +161,7 @@ class _Pool:
 
     def _submit(self, group: list[Any]) -> None:
         if group:
-            self._put((group, self._executor.submit(_attempt_all, self._step, group)))
+            self._put((group, self._executor.submit(_attempt_all, group)))
 
     def results(self) -> Iterator[Any]:
         while (entry := self._queue.get()) is not None:
@@ -161,7 +174,7 @@ class _Pool:
                 try:
                     yield from done.result()
                 except BrokenProcessPool:
-                    raise WssegError(f"{group[0].key}: {_KILLED}") from None
+                    raise WssegError(f"{_key(group[0])}: {_KILLED}") from None
             else:
                 yield done.value
 

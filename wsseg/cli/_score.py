@@ -16,11 +16,13 @@ from wsseg.cli._differ import refuse_other_classes, turned
 from wsseg.cli._flow import Flow
 from wsseg.errors import RecordError, UsageError, WssegError
 from wsseg.io.codec import check_classes
+from wsseg.io.folder import FolderSource
 from wsseg.io.record import Record
 from wsseg.io.source import Source
-from wsseg.metrics.iou import SegmentationScore, confusion_matrix, segmentation_score
+from wsseg.metrics.iou import SegmentationScore, matrix_of, pair_counts, segmentation_score
 
 _BATCH = 16
+_MERGED = 4096  # records whose counts are held before they are added up
 
 
 @dataclass(frozen=True)
@@ -80,29 +82,46 @@ def run(flow: Flow, missing: str) -> Result:
     if not tally.keys:
         raise UsageError("no record was scored" + ("" if flow.failed else ": do "
                          f"{prediction.where} and {truth.where} hold the same keys?"))
-    return Result(prediction.where, truth.where, names, tally.matrix,
-                  segmentation_score(tally.matrix), len(tally.keys), _digest(tally.keys),
+    matrix = tally.matrix
+    return Result(prediction.where, truth.where, names, matrix,
+                  segmentation_score(matrix), len(tally.keys), _digest(tally.keys),
                   unscored, untrue, flow.failed)
 
 
 class _Tally:
-    """Sums confusion matrices, which grow with the classes seen where names are unknown."""
+    """Adds up pairs of labels; the classes are those seen where names are unknown."""
 
     def __init__(self, flow: Flow, names: Sequence[str] | None) -> None:
-        self._flow = flow
-        self.step = partial(_compare, names=names)
-        n = len(names) if names else 0
-        self.matrix = np.zeros((n, n + 1), np.int64)
+        self._flow, self._names = flow, names
         self.keys: dict[str, None] = {}
+        self._counts: list[np.ndarray] = []
 
     def take(self, source: Source) -> None:
-        for key, matrix in self._flow.map(self.step, source, batch=_BATCH):
+        step = partial(_compare, names=self._names)
+        for key, counts in self._flow.map(step, source, batch=_BATCH):
             self.keys[key] = None
-            if len(matrix) > len(self.matrix):
-                matrix, self.matrix = self.matrix, matrix
-            n = len(matrix)
-            self.matrix[:n, :n] += matrix[:, :n]
-            self.matrix[:n, -1] += matrix[:, n]
+            self._counts.append(counts)
+            if len(self._counts) == _MERGED:
+                self._counts = [_merged(self._counts)]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        counts = _merged(self._counts)
+        if self._names:
+            n = len(self._names)
+        else:
+            seen = counts[:, :2]
+            n = 1 + int(seen.max(where=seen != 255, initial=-1))
+        return matrix_of(counts, n)
+
+
+def _merged(counts: list[np.ndarray]) -> np.ndarray:
+    """Join rows of ``pair_counts``, each pair once."""
+    rows = np.concatenate(counts or [np.zeros((0, 3), np.int64)])
+    codes, place = np.unique(rows[:, 0] << 16 | rows[:, 1], return_inverse=True)
+    total = np.zeros(len(codes), np.int64)
+    np.add.at(total, place.ravel(), rows[:, 2])
+    return np.stack([codes >> 16, codes & 0xffff, total], axis=1)
 
 
 def _refuse(lacking: Sequence[str]) -> None:
@@ -129,6 +148,7 @@ def _paired(flow: Flow, tally: _Tally, prediction: Source, truth: Source, missin
         return _Pair(record.key, *((found, record) if swap else (record, found)))
 
     flow.wrap = pair
+    flow.portable = isinstance(other, FolderSource)
     try:
         tally.take(lead)
     finally:
@@ -151,7 +171,7 @@ def _class_names(prediction: Source, truth: Source) -> tuple[str, ...] | None:
 
 
 def _compare(pair: _Pair, *, names: Sequence[str] | None) -> tuple[str, np.ndarray]:
-    """Return the key and confusion matrix of one pair."""
+    """Return the key and the counts of pairs of labels of one record."""
     truth = pair.truth.get("label")
     if pair.prediction is None:
         prediction = np.full_like(truth, 255)
@@ -161,17 +181,18 @@ def _compare(pair: _Pair, *, names: Sequence[str] | None) -> tuple[str, np.ndarr
         raise RecordError(f"prediction is {prediction.shape[0]}x{prediction.shape[1]}, truth is "
                           f"{truth.shape[0]}x{truth.shape[1]}"
                           f"{turned(truth.shape, prediction.shape)}")
-    n = len(names) if names else 1 + max(
-        int(m.max(where=m != 255, initial=0)) for m in (truth, prediction))
-    try:
-        return pair.key, confusion_matrix(truth, prediction, n)
-    except ValueError as error:
-        for what, labels in (("prediction", prediction), ("truth", truth)):
-            try:
-                check_classes(labels, names)  # says more about it
-            except RecordError as fault:
-                raise RecordError(f"{what}: {fault}") from None
-        raise RecordError(str(error)) from None
+    if truth.dtype != prediction.dtype:
+        truth, prediction = truth.astype(np.uint16), prediction.astype(np.uint16)
+    counts = pair_counts(truth, prediction)
+    if names:
+        seen = counts[:, :2]
+        if ((seen >= len(names)) & (seen != 255)).any():
+            for what, labels in (("prediction", prediction), ("truth", truth)):
+                try:
+                    check_classes(labels, names)
+                except RecordError as fault:
+                    raise RecordError(f"{what}: {fault}") from None
+    return pair.key, counts
 
 
 def _digest(keys: Sequence[str]) -> str:

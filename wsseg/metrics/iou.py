@@ -47,18 +47,25 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, n_classes: int,
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"shapes differ: truth {truth.shape}, prediction {prediction.shape}")
-    if not truth.size:
-        return np.zeros((n_classes, n_classes + 1), np.int64)
     if truth.dtype != prediction.dtype:
         truth, prediction = truth.astype(np.uint16), prediction.astype(np.uint16)
-    t, p, counts = pair_counts(truth, prediction).T
+    return matrix_of(pair_counts(truth, prediction), n_classes, ignore)
+
+
+def matrix_of(counts: np.ndarray, n_classes: int, ignore: int = 255) -> np.ndarray:
+    """Return the confusion matrix of rows of ``pair_counts``, of one image or of many together.
+
+    Raises ValueError as ``confusion_matrix`` does.
+    """
+    t, p, number = counts.T
     for name, values in (("truth", t), ("prediction", p)):
         bad = values[(values >= n_classes) & (values != ignore)]
         if len(bad):
             raise ValueError(f"{name} has pixels of value {int(bad.max())}, but there are "
                              f"{n_classes} classes")
     matrix = np.zeros((n_classes + 1, n_classes + 1), np.int64)
-    matrix[np.where(t == ignore, n_classes, t), np.where(p == ignore, n_classes, p)] = counts
+    np.add.at(matrix, (np.where(t == ignore, n_classes, t),
+                       np.where(p == ignore, n_classes, p)), number)
     return matrix[:-1]
 
 
