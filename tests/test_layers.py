@@ -30,7 +30,7 @@ BELOW: dict[str, set[str]] = {
     "budget": set(),
     "nets": {"native"},
     "native": set(),
-    "io": set(),
+    "io": {"native"},
 }
 #: Third-party package -> the only packages, or files, of ours that may import it anywhere.
 HOMES = {"torch": {"nets", "train", "refine"}, "torchvision": {"nets", "train", "refine"},

@@ -289,3 +289,22 @@ def test_only_uint8_and_uint16_maps_are_written(array):
     with pytest.raises(RecordError, match="a label map is uint8 or uint16") as caught:
         encode_labels(array)
     assert str(array.dtype) in str(caught.value) and str(array.shape) in str(caught.value)
+
+
+@given(shapes, st.lists(st.integers(0, 4), min_size=1, max_size=5), st.integers(0, 99))
+def test_a_png_is_read_alike_with_and_without_the_native_rows(shape, filters, seed):
+    labels = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    data = write_png(labels, filters=filters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsseg.io.png._native", None)
+        plain = decode_labels(data)
+    assert_same(plain, labels)
+    assert_same(decode_labels(data), labels)
+
+
+def test_rows_of_an_unknown_filter_are_refused():
+    raw = bytes([5, 1, 2, 3])
+    data = (SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 1, 8, 0, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
+    with pytest.raises(RecordError, match="damaged"):
+        decode_labels(data)

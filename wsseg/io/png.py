@@ -21,6 +21,11 @@ try:  # three times as fast on label maps
 except ImportError:
     from zlib import decompressobj as _inflater
 
+try:
+    from wsseg.native import _labels as _native
+except ImportError:  # not built: numpy and Pillow do the same
+    _native = None
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 1 << 28
 
@@ -98,6 +103,11 @@ def decode_labels(data: bytes) -> np.ndarray:
     if len(raw) != size or not inflater.eof:
         raise RecordError(f"PNG damaged ({len(raw)} bytes of pixels for {height}x{width})")
     if depth == 8 and not interlace:
+        if _native is not None:
+            try:
+                return _native.unfilter(raw, height, width)
+            except ValueError as error:
+                raise RecordError(f"PNG damaged ({error})") from None
         rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
         if not rows[:, 0].any():
             return np.ascontiguousarray(rows[:, 1:])
@@ -116,7 +126,7 @@ def _raw_size(height: int, width: int, depth: int, interlace: int) -> int:
 
 
 def _decode_with_pillow(data: bytes, depth: int) -> np.ndarray:
-    """Decode what is not 8-bit and plain; Pillow stretches grey of 2 and 4 bits to 0..255."""
+    """Decode what we do not ourselves; Pillow stretches grey of 2 and 4 bits to 0..255."""
     from PIL import Image
 
     try:

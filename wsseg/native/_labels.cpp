@@ -1,11 +1,14 @@
-// Counting how often pairs of labels meet. Label maps are mostly flat, so runs are counted
-// rather than pixels, and a run is followed a block at a time.
+// Label maps: rows of a PNG, and how often pairs of labels meet. Maps are mostly flat, so runs
+// are counted rather than pixels, and a run is followed a block at a time.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -101,6 +104,51 @@ py::array_t<int64_t> pair_counts(py::array_t<T, py::array::c_style> truth,
   return result;
 }
 
+// Adds to each byte what its filter predicts (PNG 1.2, section 6), one byte a pixel.
+void restore(int filter, const uint8_t* in, const uint8_t* up, uint8_t* out, ssize_t n) {
+  switch (filter) {
+    case 0:
+      std::memcpy(out, in, n);
+      break;
+    case 1:
+      out[0] = in[0];
+      for (ssize_t i = 1; i < n; ++i) out[i] = in[i] + out[i - 1];
+      break;
+    case 2:
+      for (ssize_t i = 0; i < n; ++i) out[i] = in[i] + up[i];
+      break;
+    case 3:
+      out[0] = in[0] + up[0] / 2;
+      for (ssize_t i = 1; i < n; ++i) out[i] = in[i] + (out[i - 1] + up[i]) / 2;
+      break;
+    case 4:
+      out[0] = in[0] + up[0];
+      for (ssize_t i = 1; i < n; ++i) {
+        const int a = out[i - 1], b = up[i], c = up[i - 1];
+        const int pa = std::abs(b - c), pb = std::abs(a - c), pc = std::abs(a + b - 2 * c);
+        out[i] = in[i] + (pa <= pb && pa <= pc ? a : pb <= pc ? b : c);
+      }
+      break;
+    default:
+      throw py::value_error("row of unknown filter " + std::to_string(filter));
+  }
+}
+
+py::array_t<uint8_t> unfilter(const py::bytes& raw, ssize_t height, ssize_t width) {
+  const std::string_view data = raw;
+  if (height < 1 || width < 1 || static_cast<ssize_t>(data.size()) / height != width + 1 ||
+      static_cast<ssize_t>(data.size()) % height)
+    throw py::value_error("size differs");
+  py::array_t<uint8_t> result({height, width});
+  const auto* in = reinterpret_cast<const uint8_t*>(data.data());
+  uint8_t* out = result.mutable_data();
+  const std::vector<uint8_t> zeros(width);
+  for (ssize_t y = 0; y < height; ++y)
+    restore(in[y * (width + 1)], in + y * (width + 1) + 1,
+            y ? out + (y - 1) * width : zeros.data(), out + y * width, width);
+  return result;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_labels, m) {
@@ -108,4 +156,5 @@ PYBIND11_MODULE(_labels, m) {
         py::arg("prediction").noconvert());
   m.def("pair_counts", &pair_counts<uint16_t>, py::arg("truth").noconvert(),
         py::arg("prediction").noconvert());
+  m.def("unfilter", &unfilter);
 }
