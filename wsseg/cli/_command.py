@@ -70,11 +70,11 @@ def _louder(context: click.Context, _: click.Parameter, count: int) -> None:
 
 def run(command: click.Command, args: Sequence[str] | None) -> int:
     """Run a command and return its exit status; never raises."""
-    from click.shell_completion import shell_complete
-
     name = command.name
     variable = f"_{name.replace('-', '_').upper()}_COMPLETE"
     if variable in os.environ:
+        from click.shell_completion import shell_complete
+
         return shell_complete(command, {}, name, variable, os.environ[variable])
     env = Env.take(name)
     if not sys.warnoptions:  # a library's warning is no message of ours

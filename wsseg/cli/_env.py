@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import dataclass, field
 
 from wsseg.errors import WssegError, printable
 
@@ -17,13 +16,11 @@ class Terminated(BaseException):
         self.number = number
 
 
-@dataclass
 class Env:
     """Facts about this run, taken once and handed on."""
 
-    tool: str
-    verbosity: int = 0
-    closed: set[int] = field(default_factory=set)
+    def __init__(self, tool: str, verbosity: int = 0, closed: set[int] | None = None) -> None:
+        self.tool, self.verbosity, self.closed = tool, verbosity, set(closed or ())
 
     @staticmethod
     def take(tool: str) -> Env:
