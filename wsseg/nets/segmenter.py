@@ -1,0 +1,141 @@
+"""A segmentation net: a backbone, a neck, and one branch or two, built from a ``NetSpec``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from wsseg.errors import WssegError
+from wsseg.nets.backbones import build_backbone
+from wsseg.nets.dualbranch import build_neck
+from wsseg.nets.layers import FrozenNorm, classifier
+from wsseg.nets.msc import pyramid
+from wsseg.nets.spec import NetSpec
+
+__all__ = ["NetSpec", "Segmenter", "build"]
+
+GROUPS = ("backbone_weight", "backbone_bias", "backbone_norm", "new_weight", "new_bias",
+          "new_norm")
+
+
+def build(spec: NetSpec) -> "Segmenter":
+    """Return the net of a spec with random weights, in training mode."""
+    return Segmenter(spec)
+
+
+class Segmenter(nn.Module):
+    """Normalised images float (B,3,H,W) -> logits (B,classes,h,w) at the head's own stride.
+
+    Position i of the logits lies on pixel stride * i: bring them to the image with
+    ``layers.resize``, which keeps corners on corners.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: NetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = build_backbone(spec.backbone, spec.stride, spec.frozen_norm)
+        normed = any(isinstance(m, nn.BatchNorm2d) for m in self.backbone.modules())
+        self.neck, self.branches = build_neck(spec, *self.backbone.channels, self.backbone.stride,
+                                              normed)
+        for name in ("mean", "scale"):
+            values = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one logit to the next."""
+        plus = self.spec.head == "deeplabv3plus"
+        return self.backbone.low_stride if plus else self.backbone.stride
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """RGB of 0..255, uint8 or float, (B,3,H,W) or (B,H,W,3) -> the backbone's (B,3,H,W).
+
+        A (B,H,W,3) batch comes out in channels_last without a copy for that.
+        """
+        if images.ndim == 4 and images.shape[1] != 3 and images.shape[3] == 3:
+            images = images.permute(0, 3, 1, 2)
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (B,3,H,W) or (B,H,W,3), not {tuple(images.shape)}")
+        return (images - self.mean).mul_(self.scale)
+
+    def forward(self, images: Tensor, branch: str = "strong") -> Tensor:
+        """Logits of one branch; with ``msc`` the greatest of three scales."""
+        return self.forward_scales(images, branch)[-1]
+
+    def forward_scales(self, images: Tensor, branch: str = "strong") -> list[Tensor]:
+        """With ``msc`` the logits of each scale and then the fused ones; else just the logits.
+
+        Each map has its own size (B,classes,h,w); in training each has its loss.
+        """
+        head = self._branch(branch)
+
+        def once(images: Tensor) -> Tensor:
+            low, high = self.backbone(images)
+            return head(low, self.neck(high))
+
+        return pyramid(once, images) if self.spec.msc else [once(images)]
+
+    def forward_pair(self, images: Tensor, strong: int) -> tuple[Tensor, Tensor]:
+        """The strong branch's logits of the first ``strong`` images, the weak one's of the rest.
+
+        The paper runs both branches on all images and drops the half without annotation. Here a
+        branch sees its own images only, which costs half; the logits are equal unless batch norms
+        inside the branches collect statistics: theirs are then of their own images only (in the
+        paper also of those whose output is dropped). Backbone and neck see all images as there.
+        """
+        if not 0 <= strong <= len(images):
+            raise ValueError(f"{strong} strong images in a batch of {len(images)}")
+        heads = self._branch("strong"), self._branch("weak")
+
+        def both(images: Tensor) -> Tensor:
+            low, high = self.backbone(images)
+            high = self.neck(high)
+            parts = [head(low[a:b], high[a:b]) for head, a, b in
+                     zip(heads, (0, strong), (strong, len(images))) if a < b]
+            return torch.cat(parts)
+
+        logits = pyramid(both, images)[-1] if self.spec.msc else both(images)
+        return logits[:strong], logits[strong:]
+
+    def _branch(self, name: str) -> nn.Module:
+        if name not in self.branches:
+            raise WssegError(f"this net has no {name} branch, only: {', '.join(self.branches)}")
+        return self.branches[name]
+
+    def classifiers(self, branch: str | None = None) -> list[nn.Conv2d]:
+        """The last convolutions of one branch, or of all: their sum is a branch's logits."""
+        names = list(self.branches) if branch is None else [branch]
+        return [conv for name in names for conv in self._branch(name).head.classifiers()]
+
+    def replace_classifier(self, classes: int) -> None:
+        """Give every classifier fresh weights for another number of classes."""
+        spec = dataclasses.replace(self.spec, classes=classes)
+        old = {id(conv) for conv in self.classifiers()}
+        for name, module in list(self.named_modules()):
+            if id(module) in old:
+                new = classifier(module.in_channels, classes, module.kernel_size[0],
+                                 dilation=module.dilation[0])
+                new.to(module.weight.device, module.weight.dtype).train(module.training)
+                parent, _, child = name.rpartition(".")
+                setattr(self.get_submodule(parent), child, new)
+        self.spec = spec
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Every parameter that is trained, once, by where it lies and what it is (``GROUPS``).
+
+        The affine parameters of frozen norms are in no group.
+        """
+        groups: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
+        for name, module in self.named_modules():
+            if isinstance(module, FrozenNorm):
+                continue
+            part = "backbone" if name.split(".")[0] == "backbone" else "new"
+            for kind, parameter in module.named_parameters(recurse=False):
+                norm = isinstance(module, nn.BatchNorm2d)
+                groups[f"{part}_{'norm' if norm else kind}"].append(parameter)
+        return groups
