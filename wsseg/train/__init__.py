@@ -1,0 +1,1 @@
+"""Training: losses, E-steps, sampling, augmentation and the loop; knows no command line."""
