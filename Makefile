@@ -4,7 +4,7 @@
 # make docs   write man/ and bin/ again from the tools themselves
 
 PYTHON ?= python3
-EXTRAS ?= fast,plot,nets,crf,forest,proposals,demo,test
+EXTRAS ?= fast,plot,nets,weights,crf,forest,proposals,demo,test
 VENV := .venv
 COMMA := ,
 READY := $(VENV)/ready-$(subst $(COMMA),-,$(EXTRAS))

@@ -63,14 +63,14 @@ class Env:
         except OSError as error:
             raise WssegError(f"cannot write to standard output: {error.strerror}") from None
 
-    def bar(self, total: int | None):
+    def bar(self, total: int | None, unit: str = "img"):
         """Return a progress bar on standard error, shown only to a person at the end of a
         pipeline."""
         from tqdm import tqdm
 
         show = (self.verbosity >= 0 and 2 not in self.closed and os.isatty(2)
                 and not _is_pipe(1))
-        return tqdm(total=total, unit="img", desc=self.tool, file=sys.stderr, leave=False,
+        return tqdm(total=total, unit=unit, desc=self.tool, file=sys.stderr, leave=False,
                     disable=not show)
 
 

@@ -27,6 +27,10 @@ from wsseg.io.record import Packed, Record
 from wsseg.io.source import Source
 
 
+#: Step and items -> results in the order of the items, a Failure for a bad one.
+Through = Callable[[Callable[[Record], Any], Iterable[Any]], Iterator[Any]]
+
+
 @dataclass
 class Flow:
     """One run of a tool over records. Made from the shared options by ``_options.flow``.
@@ -35,7 +39,7 @@ class Flow:
     records by key; lenient: listed keys that are not there are only noted; wrap: turns each
     record into what the step is given, in a worker if it is portable; spent: labels, as kind ->
     [images, classes, objects], that went into something else that the tool uses, such as fitted
-    parameters.
+    parameters; made_of: role -> header of such things as have one.
     """
 
     env: Env
@@ -60,6 +64,7 @@ class Flow:
     wrap: Callable[[Record], Any] | None = None
     portable: bool = False
     spent: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    made_of: dict[str, Header] = field(default_factory=dict)
     _joined: list[Join] = field(default_factory=list)
 
     @staticmethod
@@ -221,14 +226,16 @@ class Flow:
     # -- working ---------------------------------------------------------------------------
 
     def map(self, step: Callable[[Record], Any], source: Source, *, batch: int = 1,
-            again: Callable[[str], Packed | None] | None = None) -> Iterator[Any]:
+            again: Callable[[str], Packed | None] | None = None,
+            through: Through | None = None) -> Iterator[Any]:
         """Yield step(record) of every good record, in order, with a progress bar.
 
         The first failure ends the run with its message, or, with --keep-going, is reported
         and counted. again: gives the finished record of an earlier run, if there is one.
+        through: takes step and items and yields results as ``ordered_map`` does, in its stead.
         """
         keys = self.selected(source)
-        by_key = keys is not None and self._in_workers(source)
+        by_key = through is None and keys is not None and self._in_workers(source)
         work = (lambda key: step(self._full(source.get(key)))) if by_key else step
 
         def items() -> Iterator[Any]:
@@ -239,7 +246,8 @@ class Flow:
 
         with self.env.bar(source.header.count if keys is None else len(keys)) as bar:
             jobs = self.jobs if keys is None else max(1, min(self.jobs, len(keys)))
-            for result in ordered_map(work, items(), jobs=jobs, batch=batch):
+            for result in (ordered_map(work, items(), jobs=jobs, batch=batch) if through is None
+                           else through(work, items())):
                 bar.update()
                 if not isinstance(result, Failure):
                     yield result
@@ -264,12 +272,13 @@ class Flow:
 
     def run(self, step: Callable[[Record], Record], source: Source, *, reads: Sequence[str] = (),
             writes: Sequence[str] = (), classes: Sequence[str] | None = None,
-            history: bool = True, only: bool = False) -> ExitStatus:
+            history: bool = True, only: bool = False,
+            through: Through | None = None) -> ExitStatus:
         """Pass every record through ``step`` and write it to the output.
 
         reads: kinds that the step uses up, dropped unless kept; writes: kinds that it makes;
         only: drop everything else as well; classes: new class names; history: False for a
-        tool that changes no record.
+        tool that changes no record; through: as for ``map``.
         """
         if self.output == "-" and (1 in self.env.closed or os.isatty(1)):
             raise UsageError("standard output is a terminal, and records are binary: add -o "
@@ -283,7 +292,8 @@ class Flow:
         total = Total()
         try:
             resumed = sink.take if self.mode == "resume" else None
-            for packed, digest, taken in self.map(make, source, again=resumed):
+            for packed, digest, taken in self.map(make, source, again=resumed,
+                                                  through=through):
                 sink.write(packed, digest, taken=taken)
                 total.add(digest, packed.supervision)
             total.failed = self.failed + (source.end.failed if source.end else 0)
@@ -321,7 +331,7 @@ class Flow:
         for more in (getattr(source, "unrecorded", {}), self.spent):
             for kind, counts in more.items():
                 before[kind] = tuple(map(sum, zip(counts, before.get(kind, (0, 0, 0)))))
-        inputs = {"input": base}
+        inputs = {"input": base, **self.made_of}
         for joined in self._joined:
             inputs[joined.role] = joined.source.header
             if joined.kinds is None:

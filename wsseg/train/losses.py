@@ -35,10 +35,11 @@ def labelled_nll(logits: Tensor, labels: Tensor, weight: Tensor | None = None,
     count includes both, as in ``cross_entropy``. at: 'labels' upsamples the logits (bilinear,
     corners on corners, where the nets here have them); 'logits' takes the labels under each
     logit (``subsample``), as wssl-2015 was trained. reduction: 'sum', or 'mean' for the
-    sum over the count (0 of 0 is 0). sparse: interpolate single pixels; None decides by the labelled share, on a CPU alone, since
-    counting would make a GPU wait. Both results are float32 scalars; with nothing labelled the
-    sum is 0 and its gradient zero. Raises ValueError for shapes that do not fit or, on a CPU, for
-    labels that are no class (a GPU's own assertion catches those later, and less clearly).
+    sum over the count (0 of 0 is 0). sparse: interpolate single pixels; None decides by the
+    labelled share, on a CPU alone, since counting would make a GPU wait. Both results are
+    float32 scalars; with nothing labelled the sum is 0 and its gradient zero. Raises ValueError
+    for shapes that do not fit or, on a CPU, for labels that are no class (a GPU's own assertion
+    catches those later, and less clearly).
     """
     _check(logits, labels, weight)
     if at not in ("labels", "logits") or reduction not in ("sum", "mean"):

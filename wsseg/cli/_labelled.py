@@ -1,0 +1,156 @@
+"""What ws-train reads: places of labels with their photos, checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from wsseg.cli._flow import Flow
+from wsseg.cli._supervision import larger, spent
+from wsseg.errors import RecordError, UsageError
+from wsseg.io.header import Header
+from wsseg.io.photo import photo_size
+from wsseg.io.record import Record
+from wsseg.io.source import Catalogue, Source
+from wsseg.train.objective import METHODS
+from wsseg.train.samples import MAPS, Samples
+
+
+class Held:
+    """A stream as a catalogue: its records are held in memory, as they lie in the stream."""
+
+    def __init__(self, source: Source) -> None:
+        self._records = {record.key: record for record in source}
+        self.where, self.header, self.end = source.where, source.header, source.end
+
+    def keys(self) -> Sequence[str]:
+        return list(self._records)
+
+    def get(self, key: str) -> Record:
+        return replace(self._records[key], _values={})
+
+    def __iter__(self):
+        return iter(self._records.values())
+
+    def check_complete(self) -> None:
+        """A stream that was cut could not be read to its end."""
+
+
+def catalogue(flow: Flow, place: str, as_kind: str | None = None) -> Catalogue:
+    """Open a place of any form for looking up. Raises IncompleteError for one that is cut."""
+    source = flow.open(place, as_kind=as_kind)
+    if not hasattr(source, "get"):
+        source = Held(source)
+    source.check_complete()
+    return source
+
+
+@dataclass
+class Labelled:
+    """One place to train on. spent: the labels in it, as kind -> (images, classes, objects)."""
+
+    samples: Samples
+    header: Header
+    spent: dict[str, tuple[int, ...]]
+
+
+def choose_kind(source: Catalogue, wanted: Sequence[str], given: str | None) -> str:
+    """Return the kind of label to use. Raises UsageError where the place has none of them."""
+    kinds = source.header.kinds
+    if given:
+        if kinds and given not in kinds:
+            raise UsageError(f"{source.where} has no {given} (it holds {', '.join(kinds)})")
+        return given
+    for kind in wanted:
+        if kind in kinds:
+            return kind
+    raise UsageError(f"{source.where} holds {', '.join(kinds) or 'nothing'}, but "
+                     f"{' or '.join(wanted)} is needed here")
+
+
+def strong(flow: Flow, place: str, use: str | None) -> Catalogue:
+    """Open a place of label maps or scribbles."""
+    return catalogue(flow, place, use if use in MAPS else "label")
+
+
+def weak_kinds(method: str) -> tuple[str, ...]:
+    return METHODS[method]
+
+
+class Checker:
+    """Opens places, looks at every label and at the size of every photo once."""
+
+    def __init__(self, flow: Flow, photos: Catalogue | None, classes: int) -> None:
+        self._flow, self._photos, self._classes = flow, photos, classes
+
+    def take(self, source: Catalogue, use: str, keys: Sequence[str], *, conf: bool = False,
+             rows: Sequence[int] | None = None, classes: int | None = None,
+             truth: bool = True) -> Labelled:
+        """Return the samples of a place.
+
+        truth: label maps of unknown origin count as a person's. Raises UsageError when photos
+        are missing, RecordError for the first bad record, unless ``--keep-going`` leaves such
+        out.
+        """
+        samples = Samples(source, self._photos, keys, use, classes or self._classes, conf=conf,
+                          rows=rows)
+        if self._photos is not None:
+            there = set(self._photos.keys())
+            self._drop(samples, [k for k in samples.keys if k not in there],
+                       f"without a photo in {self._photos.where}")
+        total: dict[str, tuple[int, ...]] = {}
+        bad: dict[str, str] = {}
+        with self._flow.env.bar(len(samples)) as bar, ThreadPoolExecutor(self._flow.jobs) as pool:
+            def look(key: str):
+                try:
+                    return self._look(samples, key, truth)
+                except RecordError as error:
+                    return str(error)
+
+            for key, found in zip(samples.keys, pool.map(look, samples.keys)):
+                bar.update()
+                if isinstance(found, str):
+                    if not self._flow.keep_going:
+                        raise RecordError(f"{key}: {found}")
+                    bad[key] = found
+                    continue
+                for kind, numbers in found.items():
+                    total[kind] = tuple(map(sum, zip(total.get(kind, (0, 0, 0)), (1, *numbers))))
+        for key, message in bad.items():
+            self._flow.env.say(f"{key}: {message}")
+        self._flow.failed += len(bad)
+        samples.keys = [k for k in samples.keys if k not in bad]
+        if not len(samples):
+            raise UsageError(f"{source.where}: nothing to train on")
+        return Labelled(samples, source.header, larger(total, source.header.supervision))
+
+    def _drop(self, samples: Samples, lacking: Sequence[str], what: str) -> None:
+        if not lacking:
+            return
+        text = (f"{len(lacking)} records are {what}: {', '.join(lacking[:5])}"
+                f"{' ...' if len(lacking) > 5 else ''}")
+        if not self._flow.keep_going:
+            raise UsageError(f"{text} (--keep-going leaves them out)")
+        self._flow.env.say(text)
+        gone = set(lacking)
+        samples.keys = [k for k in samples.keys if k not in gone]
+
+    def _look(self, samples: Samples, key: str, truth: bool) -> dict[str, tuple[int, int]]:
+        """Check one record against its photo's size; return the labels spent on it."""
+        record = samples.source.get(key)
+        photo = record if self._photos is None else self._photos.get(key)
+        data = next(iter(photo.read("image").values()))
+        samples.read(record, _Shape(photo_size(data)))
+        if record.canonical and (record.supervision or samples.use in MAPS):
+            return record.supervision
+        counted = spent(record, truth=truth and samples.use in MAPS)
+        kept = {"label": "masks"}.get(samples.use, samples.use)
+        return {kept: counted[kept]} if kept in counted else {}
+
+
+class _Shape:
+    """A photo's size, where its pixels are not needed."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.shape = (*size, 3)

@@ -1,0 +1,177 @@
+"""ws-train: labels into a segmentation net."""
+
+from __future__ import annotations
+
+import click
+
+from wsseg.cli import _options
+from wsseg.cli._command import tool
+from wsseg.cli._recipe import RECIPE
+
+_POSITIVE = click.FloatRange(0, min_open=True)
+_NUMBER = click.FloatRange(0)
+_COUNT = click.IntRange(1)
+_SHARE = click.FloatRange(0, 1)
+
+_DATA = (
+    click.option("--weak", "weak", multiple=True, metavar="PLACE", help="More images with weak "
+                 "labels; those of INPUT among them are left out. May be repeated."),
+    click.option("--weak-loss", type=click.Choice(["labels", "em-fixed", "em-adapt", "bbox-em",
+                                                   "mil-max", "mil-lse"]), default="labels",
+                 show_default=True, help="How weak images are learnt from."),
+    click.option("--use", type=click.Choice(["label", "scribble"]), help="Kind of INPUT "
+                 "[default: label, or scribble if it has no labels]."),
+    click.option("--conf", is_flag=True, help="Weight pixels by the records' conf maps."),
+    click.option("--join-classes", is_flag=True, help="Places may have different classes; those "
+                 "of one name share their weights (Cross-Joint)."),
+    click.option("--val", metavar="PLACE", help="Label maps to evaluate on while training."),
+    click.option("--val-images", metavar="PLACE", help="Their photos [default: --images]."),
+    click.option("--val-every", type=_COUNT, metavar="STEPS", help="[default: a tenth of the "
+                 "run]"),
+    click.option("--select", type=click.Choice(["last", "best"]), default="last",
+                 show_default=True, help="Which net becomes model.safetensors; best uses --val."),
+)
+_NET = (
+    click.option("--backbone", default="resnet101", show_default=True, help="vgg16, resnet50, "
+                 "resnet101, xception65, efficientnet-lite0, -lite1 or -lite2."),
+    click.option("--head", default="aspp", show_default=True, help="largefov, aspp, "
+                 "deeplabv3plus, pspnet or conv6."),
+    click.option("--stride", type=click.Choice(["8", "16", "32"]), default="8",
+                 show_default=True, help="Output stride of the backbone."),
+    click.option("--width", type=_COUNT, help="Channels of the head [default: the paper's]."),
+    click.option("--fov", type=click.Choice(["128", "224"]), default="224", show_default=True,
+                 help="largefov: field of view."),
+    click.option("--msc", is_flag=True, help="Three scales, the greatest score of each pixel."),
+    click.option("--dropout", type=click.FloatRange(0, 1, max_open=True)),
+    click.option("--frozen-norm", is_flag=True, help="Hold the backbone's batch norms still."),
+    click.option("--dual", is_flag=True, help="Two branches, for strong and for weak labels."),
+    click.option("--shared", type=click.IntRange(0, 8), default=3, show_default=True,
+                 help="dual: convolutions that both share (n)."),
+    click.option("--init", default="imagenet", show_default=True, metavar="imagenet|none|FILE",
+                 help="Weights to start from."),
+)
+_WEAK = (
+    click.option("--em-bias", type=(_NUMBER, _NUMBER), default=(5., 3.), show_default=True,
+                 metavar="FG BG", help="em-fixed, bbox-em: what listed classes are given."),
+    click.option("--em-portions", type=(_SHARE, _SHARE), default=(.2, .4), show_default=True,
+                 metavar="FG BG", help="em-adapt: share of the image of each listed class."),
+    click.option("--em-passes", type=_COUNT, default=5, show_default=True,
+                 help="em-adapt: times through the classes."),
+    click.option("--em-forbid", is_flag=True, help="em-fixed, bbox-em: rule out classes that "
+                 "are not listed."),
+    click.option("--mil-form", type=click.Choice(["pixel", "image", "sigmoid"]),
+                 default="pixel", show_default=True),
+)
+_RUN = (
+    click.option("--epochs", type=_POSITIVE, default=20, show_default=True,
+                 help="Times through INPUT (without it, through --weak)."),
+    click.option("--iterations", type=_COUNT, help="Steps, instead of --epochs."),
+    click.option("--batch", type=_COUNT, default=10, show_default=True, help="Images of a "
+                 "batch, over all processes."),
+    click.option("--accumulate", type=_COUNT, default=1, show_default=True,
+                 help="Batches of a step (Caffe's iter_size)."),
+    click.option("--ratio", metavar="S:W", help="Strong and weak images of a batch [default: "
+                 "as many as there are of each; 1:1 with --dual]."),
+    click.option("--oversample", type=_COUNT, default=1, show_default=True,
+                 help="Without --ratio: draw strong images so many times as often."),
+    click.option("--lr", type=_POSITIVE, default=2.5e-4, show_default=True,
+                 help="Learning rate of the backbone."),
+    click.option("--new-rate", type=_POSITIVE, default=10, show_default=True,
+                 help="New layers learn so many times as fast."),
+    click.option("--bias-rate", type=_NUMBER, default=20, show_default=True,
+                 help="And their biases."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adam", "adamw"]), default="sgd",
+                 show_default=True),
+    click.option("--momentum", type=_SHARE, default=.9, show_default=True),
+    click.option("--weight-decay", type=_NUMBER, default=5e-4, show_default=True),
+    click.option("--l2sp", type=(_NUMBER, _NUMBER), metavar="ALPHA BETA",
+                 help="L2-SP instead of weight decay."),
+    click.option("--schedule", type=click.Choice(["poly", "step", "constant"]), default="poly",
+                 show_default=True),
+    click.option("--power", type=_NUMBER, default=.9, show_default=True, help="poly"),
+    click.option("--step-every", type=_COUNT, help="step: [default: a third of the run]"),
+    click.option("--gamma", type=_SHARE, default=.1, show_default=True, help="step"),
+    click.option("--warm-up", type=click.IntRange(0), default=0, show_default=True,
+                 metavar="STEPS"),
+    click.option("--loss-at", type=click.Choice(["labels", "logits"]), default="labels",
+                 show_default=True, help="Resolution of the loss; logits as in wssl-2015."),
+    click.option("--class-weight", metavar="FILE", help="One weight a line, for each class."),
+)
+_AUGMENT = (
+    click.option("--crop", type=_COUNT, default=321, show_default=True),
+    click.option("--scale", type=(_POSITIVE, _POSITIVE), default=(.5, 1.5), show_default=True,
+                 metavar="LOW HIGH"),
+    click.option("--flip", type=_SHARE, default=.5, show_default=True),
+    click.option("--rotate", type=click.FloatRange(0, 180), default=0, show_default=True,
+                 metavar="DEGREES"),
+    click.option("--jitter", type=_SHARE, default=0, show_default=True,
+                 help="Brightness, contrast and saturation vary so much."),
+)
+_MACHINE = (
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or "
+                 "cuda:N."),
+    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto",
+                 show_default=True),
+    click.option("--compile", "compiled", is_flag=True, help="torch.compile: slow to start."),
+    click.option("--max-minutes", type=_POSITIVE, help="Stop then; --resume goes on."),
+    click.option("--save-minutes", type=_NUMBER, default=5, show_default=True,
+                 help="Between two checkpoints."),
+    click.option("--log-every", type=_COUNT, default=20, show_default=True, metavar="STEPS"),
+    click.option("--tensorboard", type=click.Path(file_okay=False), metavar="FOLDER",
+                 help="Also log for TensorBoard."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+)
+
+
+def _all(function):
+    for option in reversed((*_DATA, *_NET, *_WEAK, *_RUN, *_AUGMENT, *_MACHINE, RECIPE)):
+        function = option(function)
+    return function
+
+
+@tool("ws-train")
+@click.argument("input", required=False, metavar="[INPUT]")
+@click.option("-o", "--output", required=True, type=click.Path(), metavar="FOLDER",
+              help="Where the run goes: settings, log, checkpoints and model.safetensors.")
+@_options.OVERWRITE
+@_options.RESUME
+@_all
+@_options.JSON
+@_options.flow(writes=False, images=True, positional=False)
+def main(flow, as_json, **options):
+    """Train a segmentation net on strong labels, weak labels, or both.
+
+    INPUT holds label maps (255 and what is not drawn teach nothing) or scribbles, --images the
+    photos. --weak adds places of tags, boxes, or of label maps that another tool made.
+
+    \b
+    How weak images are learnt from (--weak-loss):
+      labels    their label maps or scribbles are taken as they are
+      em-fixed  tags: labels are re-estimated at each step, listed classes favoured (wssl-2015)
+      em-adapt  tags: so that each listed class gets its share of the image (wssl-2015)
+      bbox-em   boxes: em-fixed, the bias inside the boxes only (wssl-2015)
+      mil-max, mil-lse  tags: the best pixel, or all of them smoothly, must show the class
+
+    INPUT may be left out where --weak is given: then all images are weak. --dual is the
+    strong-weak dual branch (dualbranch-2020): weak labels teach a branch of their own, and
+    ws-predict uses the strong one.
+
+    A run goes on with --resume where it was stopped, and on a CPU it ends bit for bit as if it
+    had not been. Under torchrun each process takes its part of every batch.
+
+    \b
+    Examples:
+      ws-train SegmentationClass --images JPEGImages --keys train.txt --classes voc -o run/
+      ws-train few/ --weak tags.tar --weak-loss em-fixed --images JPEGImages -o semi/
+      ws-train --weak tags.tar --weak-loss em-adapt --images JPEGImages -o tags/
+      ws-train few/ --weak boxed/ --dual --images JPEGImages --val val/ -o dual/
+      ws-train labels/ --images JPEGImages --recipe deeplabv2.json --lr 1e-3 -o run2/
+      torchrun --nproc-per-node 8 bin/ws-train labels/ --images JPEGImages -o run3/
+    """
+    from wsseg.cli import _training
+
+    return _training.run(flow, as_json, options)
+
+
+if __name__ == "__main__":
+    main()
