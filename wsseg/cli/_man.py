@@ -36,7 +36,9 @@ VARIABLES = {"WSSEG_JOBS": "Default of --jobs."}
 
 LAUNCHER = """#!/bin/sh
 # Runs {name} from this checkout. Made by python -m wsseg.cli._man; do not edit.
-root=$(dirname "$(dirname "$(readlink -f "$0")")")
+[ -L "$0" ] && self=$(readlink -f "$0") || self=$0
+case $self in */*) bin=${{self%/*}} ;; *) bin=. ;; esac
+root=$(cd "$bin/.." && pwd)
 [ -x "$root/.venv/bin/python" ] && python=$root/.venv/bin/python || python=python3
 exec "$python" -c 'import sys; sys.path[0] = sys.argv.pop(1)
 from {module} import {attribute}; {attribute}()' "$root" "$@"
