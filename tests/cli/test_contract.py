@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli_contract import RecordContract, TextContract, ToolContract
-from tests.conftest import ROOT, make_record, write_place
+from tests.conftest import ROOT, complaint, make_record, run, write_place
+from wsseg.errors import ExitStatus
 
 
 class TestCat(RecordContract):
@@ -78,3 +79,9 @@ def test_every_tool_of_setup_cfg_keeps_the_contract():
     tested = {cls.tool.split()[0] for module in modules for cls in vars(module).values()
               if isinstance(cls, type) and issubclass(cls, ToolContract) and hasattr(cls, "tool")}
     assert tools == tested
+
+
+@pytest.mark.parametrize("quiet", ["-q", "-qq", "-qqq"])
+def test_however_quiet_an_error_is_said(quiet):
+    done = run(["ws-cat", quiet, "/nowhere", "-o", "/nowhere2"], code=ExitStatus.USAGE)
+    assert "/nowhere" in complaint(done)

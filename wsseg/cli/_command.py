@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from wsseg import __version__
-from wsseg.cli._env import Env, Terminated, die_by
+from wsseg.cli._env import ERROR, Env, Terminated, die_by
 from wsseg.errors import ExitStatus, WssegError
 
 
@@ -94,28 +94,29 @@ def run(command: click.Command, args: Sequence[str] | None) -> int:
             return ExitStatus.USAGE
         where = error.ctx.command_path if getattr(error, "ctx", None) else name
         message = " ".join(error.format_message().split())
-        env.say(f"{message} (see {where} --help)")
+        env.say(f"{message} (see {where} --help)", ERROR)
         return ExitStatus.USAGE
     except (KeyboardInterrupt, click.Abort):
-        env.say("interrupted")
+        env.say("interrupted", ERROR)
         die_by(signal.SIGINT)
     except Terminated as error:
-        env.say("terminated")
+        env.say("terminated", ERROR)
         die_by(error.number)
     except BrokenPipeError:
         _drop_stdout()
         return ExitStatus.READER_GONE
     except WssegError as error:
-        env.say(str(error))
+        env.say(str(error), ERROR)
         return error.status
     except MemoryError:
-        env.say("out of memory: use fewer --jobs or smaller images")
+        env.say("out of memory: use fewer --jobs or smaller images", ERROR)
     except Exception as error:
         if env.verbosity >= 2:
             import traceback
 
             traceback.print_exc()
-        env.say(f"unexpected {type(error).__name__}: {error} (-vv shows where; please report it)")
+        env.say(f"unexpected {type(error).__name__}: {error} (-vv shows where; please report it)",
+                ERROR)
     return ExitStatus.FAILED
 
 

@@ -9,6 +9,11 @@ import sys
 from wsseg.errors import WssegError, printable
 
 
+#: Least verbosity at which a line is shown: -q hides the progress bar, -qq notes, and nothing
+#: an error.
+ERROR, NOTE = -1000, -1
+
+
 class Terminated(BaseException):
     """SIGTERM or SIGHUP arrived; unwinds the stack so that everything is cleaned up."""
 
@@ -42,7 +47,7 @@ class Env:
                 signal.signal(number, stop)
         return env
 
-    def say(self, text: str, level: int = 0) -> None:
+    def say(self, text: str, level: int = NOTE) -> None:
         """Write one line to standard error if the verbosity is at least ``level``."""
         if self.verbosity >= level and 2 not in self.closed:
             try:
