@@ -96,6 +96,40 @@ def test_a_gabor_pair_hears_its_own_wave_and_no_constant():
     assert across[0][32, 32] == pytest.approx(.5, abs=.05)
 
 
+def test_reduction_takes_the_means_of_blocks_and_enlarging_keeps_a_slope():
+    values = plane(size=(12, 20))
+    np.testing.assert_allclose(filters.reduced(values, 4),
+                               values.reshape(3, 4, 5, 4).mean(axis=(1, 3)), rtol=1e-5)
+    assert filters.reduced(values, 1) is values and filters.enlarged(values, (12, 20)) is values
+    assert filters.reduced(values[:9, :9], 4).shape == (3, 3)
+    y, x = np.mgrid[:12, :20].astype(np.float32)
+    slope = filters.enlarged(filters.reduced(3 * x + y, 4), (12, 20))
+    np.testing.assert_allclose(slope[2:-2, 2:-2], (3 * x + y)[2:-2, 2:-2], atol=1e-4)
+
+
+def test_regions_are_flat_inside_edges_where_smoothing_is_not():
+    rng = np.random.default_rng(0)
+    photo = np.where(np.arange(96)[None, :, None] < 48, 60, 180) + rng.normal(0, 6, (80, 96, 3))
+    photo = photo.clip(0, 255).astype(np.uint8)
+    light = filters.lab(photo)[0]
+    for found in filters.regions(photo)[::3]:
+        for half in (np.s_[:, :40], np.s_[:, 56:]):
+            assert found[half].std() < light[half].std() / 3
+            assert found[half].mean() == pytest.approx(light[half].mean(), abs=1)
+        # it steps from one to the other within a few pixels, a Gaussian as flat does not
+        assert found[40, 52] - found[40, 43] > .8 * (light[:, 56:].mean() - light[:, :40].mean())
+
+
+def test_long_waves_are_heard_at_reduced_sizes():
+    y, x = np.mgrid[:96, :96]
+    heard = []
+    for wavelength in (4, 8, 16):
+        grey = (128 + 60 * np.cos(2 * np.pi * x / wavelength)).astype(np.uint8)
+        found = filters.classical(np.repeat(grey[..., None], 3, 2), groups=["gabor"])
+        heard.append([found[5 * i, 48, 48] for i in range(3)])  # along x, at each wavelength
+    assert np.argmax(heard, axis=1).tolist() == [0, 1, 2]
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 7), st.integers(1, 7))
 def test_responses_are_convolutions_with_zeros_outside(height, width, rows, columns):

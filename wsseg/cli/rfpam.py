@@ -14,7 +14,8 @@ from wsseg.errors import UsageError
 @tool("ws-rfpam")
 @click.option("--features", metavar="NAME", default="auto", show_default=True, help="What pixels "
               "are told apart by: classical, vgg16, alexnet, efficientnet, a FILE of kernels "
-              "(.npz, .safetensors, .pt), or several with + between. auto: classical.")
+              "(.npz, .safetensors, .pt; mean and scale in it normalise the photo), or several "
+              "with + between. auto: classical.")
 @click.option("--position/--no-position", default=True, show_default=True,
               help="Also where a pixel lies.")
 @click.option("--forest", "kind", type=click.Choice(["random", "extra"]), default="extra",

