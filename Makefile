@@ -1,4 +1,4 @@
-# make demo   set up, then turn boxes on real photos into masks, a score, a price and a report
+# make demo   set up, then turn points, scribbles and boxes on real photos into masks, scores and prices
 # make test   set up, then run the tests
 # make bench  run the benchmarks (DATA=path of a VOC year folder for those that need one)
 # make docs   write man/ and bin/ again from the tools themselves

@@ -55,6 +55,10 @@ def check(key: str, classes: list[str]) -> list[str]:
             problems.append(f"shape {number} ({shape['label']}) leaves the picture")
         if shape["shape_type"] == "rectangle":
             boxes.append((shape["label"], np.sort(np.array(shape["points"]), axis=0).ravel()))
+        if shape["shape_type"] == "point" and not outside(shape, size):
+            x, y = (int(v) for v in shape["points"][0])
+            if truth[y, x] != values[shape["label"]]:
+                problems.append(f"point {number} is not on its {shape['label']}")
         if shape["shape_type"] == "linestrip":
             stroke = Image.new("1", size)
             ImageDraw.Draw(stroke).line(flat(shape["points"]), fill=1, width=STROKE_WIDTH)
