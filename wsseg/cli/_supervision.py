@@ -17,7 +17,7 @@ def spent(record: Record, *, truth: bool = False) -> Supervision:
     result: Supervision = {}
     for kind in WEAK:
         if kind in record:
-            result[kind] = _count(kind, record.get(kind))
+            result[kind] = _count(kind, record.get(kind), background_id(record.names))
     if truth and ("instance" in record or "label" in record):
         result["masks"] = count_masks(record)
     return result
@@ -42,12 +42,14 @@ def count_masks(record: Record, min_area: int = 1) -> tuple[int, int]:
     return len(set(classes.tolist())), len(classes)
 
 
-def _count(kind: str, value) -> tuple[int, int]:
+def _count(kind: str, value, background: int | None) -> tuple[int, int]:
+    """Return (classes, objects). The background is no class that is asked for, but a point in it
+    is a click."""
     if kind == "tags":
         return len(value), len(value)
     if kind == "counts":
         return len(value), sum(value.values())
     if kind == "scribble":
-        drawn = set(np.unique(value).tolist()) - {0, 255}
+        drawn = set(np.unique(value).tolist()) - {background, 255}
         return len(drawn), len(drawn)
-    return len(set(value.classes.tolist())), len(value.classes)
+    return len(set(value.classes.tolist()) - {background}), len(value.classes)
