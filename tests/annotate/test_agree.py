@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.annotate.test_grabcut import BOX, DISC, IMAGE, inside
 from tests.annotate.test_rect import SIZE, area, whole_boxes
+from tests.annotate.test_softcut import crf
 from wsseg.annotate.agree import agreement, opinions, paint_agreed
 
 
@@ -69,12 +70,12 @@ def test_where_a_method_fails_the_box_is_unknown():
     assert not both.any() and doubt.all()
 
 
-@pytest.mark.parametrize("consent, count", [("paper", 2), ("strict", 3)])
+@pytest.mark.parametrize("consent, count", [("paper", 2), ("strict", 5)])
 def test_grabcut_and_proposal_are_asked(consent, count):
     proposals = pytest.importorskip("higra") and __import__(
         "wsseg.annotate.proposals", fromlist=["build"])
     regions = proposals.build(proposals.gradient(IMAGE))
-    masks = opinions(IMAGE, BOX, regions=regions, consent=consent)
+    masks = opinions(IMAGE, BOX, regions=regions, regularise=crf, consent=consent)
     assert len(masks) == count and all(m is not None for m in masks)
     both, doubt = agreement(masks, BOX)
     truth = inside(DISC)

@@ -38,7 +38,7 @@ def test_a_small_box_is_all_core(shape):
     assert core(*shape, 0.2).all()
 
 
-def test_the_map_is_the_mean_over_the_boxes_of_a_pixel():
+def test_each_class_has_the_mean_of_its_boxes_and_then_a_pixel_is_normalised():
     boxes = np.array([[5, 5, 35, 30], [20, 10, 48, 38], [0, 0, 6, 6], [5, 5, 35, 30]])
     classes = np.array([3, 7, 3, 9])
     present, prob = soft_map(boxes, classes, SIZE, alpha=0.2)
@@ -50,10 +50,18 @@ def test_the_map_is_the_mean_over_the_boxes_of_a_pixel():
                 if x0 <= x < x1 and y0 <= y < y1:
                     p = .75 if core(y1 - y0, x1 - x0, .2)[y - y0, x - x0] else .5
                     found.append({0: 1 - p, cls: p})
-            expected = [np.mean([f.get(c, 0) for f in found]) if found else float(c == 0)
+            own = {c: [f[c] for f in found if c in f] for c in present}
+            expected = [np.mean(own[c]) if own[c] else float(not found and c == 0)
                         for c in present]
-            np.testing.assert_allclose(prob[:, y, x], expected, atol=1e-6)
+            np.testing.assert_allclose(prob[:, y, x], np.array(expected) / sum(expected),
+                                       atol=1e-6)
     np.testing.assert_allclose(prob.sum(axis=0), 1, atol=1e-6)
+
+
+def test_where_two_classes_meet_neither_gives_way_to_the_background():
+    boxes, classes = np.array([[0, 0, 40, 40], [10, 0, 50, 40]]), np.array([1, 2])
+    _, prob = soft_map(boxes, classes, SIZE, alpha=0.2)
+    np.testing.assert_allclose(prob[:, 0, 20], 1 / 3, atol=1e-6)  # in the rest of either box
 
 
 def test_without_boxes_all_is_background_and_nothing_is_regularised():

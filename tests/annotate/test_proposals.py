@@ -104,3 +104,48 @@ def test_twice_gives_the_same(regions):
     again = build(gradient(IMAGE))
     np.testing.assert_array_equal(again.numbers, regions.numbers)
     np.testing.assert_array_equal(again.boxes, regions.boxes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_regions_are_those_of_higra_s_own_graph_of_basins(seed):
+    import cv2
+    import higra
+
+    noise = np.random.default_rng(seed).random((30, 40))
+    edges = cv2.GaussianBlur(noise, (0, 0), 2)
+    graph = higra.get_4_adjacency_graph(edges.shape)
+    weights = higra.weight_graph(graph, edges, higra.WeightFunction.mean)
+    basins = higra.labelisation_watershed(graph, weights)
+    touching = higra.make_region_adjacency_graph_from_labelisation(graph, basins)
+    passes = higra.rag_accumulate_on_edges(touching, higra.Accumulators.min, weights)
+    tree, _ = higra.watershed_hierarchy_by_area(
+        touching, passes, vertex_area=np.bincount(basins.ravel())[1:].astype(float))
+    pixels = [set() for _ in range(tree.num_vertices())]
+    for i, basin in enumerate((basins - 1).ravel().tolist()):
+        pixels[basin].add(i)
+    for node in range(tree.num_vertices() - 1):
+        pixels[tree.parent(node)] |= pixels[node]
+
+    regions = build(edges)
+
+    numbers = regions.numbers.ravel()
+    found = {frozenset(np.flatnonzero((numbers >= a) & (numbers < b)).tolist())
+             for a, b in zip(regions.first, regions.last)}
+    assert len(found) > 10 and found == {frozenset(p) for p in pixels if len(p) >= SMALLEST}
+
+
+def test_basins_that_touch_are_joined_at_their_lowest_pass():
+    from wsseg.annotate.proposals import _neighbours
+
+    rng = np.random.default_rng(0)
+    basins, edges = rng.integers(0, 5, (7, 9)), rng.random((7, 9))
+    lowest = {}
+    for y in range(7):
+        for x in range(9):
+            for v, u in ((y + 1, x), (y, x + 1)):
+                if v < 7 and u < 9 and basins[y, x] != basins[v, u]:
+                    pair = tuple(sorted((basins[y, x], basins[v, u])))
+                    height = (edges[y, x] + edges[v, u]) / 2
+                    lowest[pair] = min(height, lowest.get(pair, height))
+    (one, other), passes = _neighbours(basins, edges)
+    assert dict(zip(zip(one.tolist(), other.tolist()), passes.tolist())) == lowest

@@ -105,23 +105,74 @@ def build(edges: np.ndarray) -> Hierarchy:
     edges = np.asarray(edges, np.float64)
     if edges.ndim != 2 or not edges.size or not np.isfinite(edges).all():
         raise ValueError(f"a boundary map must be finite, (H, W) and not empty, got {edges.shape}")
-    if edges.size == 1:
+    basins = _basins(edges)
+    leaves = int(basins.max()) + 1
+    sizes = np.bincount(basins.ravel(), minlength=leaves).astype(np.float64)
+    extents = _extents(basins, leaves)
+    if leaves == 1:
         one = np.zeros(1, int)
-        return Hierarchy(one, np.array([[0, 0, 1, 1]]), one + 1, one, one + 1,
-                         np.zeros((1, 1), np.int32))
-    graph = higra.get_4_adjacency_graph(edges.shape)
-    weights = higra.weight_graph(graph, edges, higra.WeightFunction.mean)
-    tree, _ = higra.watershed_hierarchy_by_area(graph, weights)
-    areas = higra.attribute_area(tree)
+        return Hierarchy(one, extents, sizes.astype(np.int64), one, one + 1,
+                         np.zeros(edges.shape, np.int32))
+    pairs, passes = _neighbours(basins, edges)
+    graph = higra.UndirectedGraph(leaves)
+    graph.add_edges(*pairs)
+    tree, _ = higra.watershed_hierarchy_by_area(graph, passes, vertex_area=sizes)
+    areas = higra.accumulate_sequential(tree, sizes, higra.Accumulators.sum)
     kept = np.flatnonzero(areas >= min(SMALLEST, edges.size))  # with a node, all above it
     number = np.full(len(areas), -1)
     number[kept] = np.arange(len(kept))
     parents = number[tree.parents()[kept]]
     first, last = _nested(parents)
-    smallest = higra.propagate_sequential(tree, number, number < 0)[:edges.size]
-    home = first[smallest].reshape(edges.shape).astype(np.int32)
-    return Hierarchy(parents, _boxes(parents, smallest.reshape(edges.shape)),
-                     areas[kept].astype(np.int64), first, last, home)
+    smallest = higra.propagate_sequential(tree, number, number < 0)[:leaves]
+    corners = [higra.accumulate_sequential(tree, extents[:, i].astype(np.float64), which)[kept]
+               for i, which in enumerate([higra.Accumulators.min] * 2
+                                         + [higra.Accumulators.max] * 2)]
+    return Hierarchy(parents, np.stack(corners, axis=1).astype(np.int32),
+                     areas[kept].astype(np.int64), first, last,
+                     first[smallest].astype(np.int32)[basins])
+
+
+def _basins(edges: np.ndarray) -> np.ndarray:
+    """Return the watershed basin of each pixel, int (H, W), 0 ... n - 1.
+
+    The regions of a watershed hierarchy are unions of these. Starting from them and not from
+    pixels takes a third of the time. When two meet, the area of all of them counts instead of
+    that below the pass, so a few regions differ; masks of boxes were as good (77.2 for 76.5 mIoU
+    on 75 images of VOC's train split).
+    """
+    import higra
+
+    if edges.size == 1:
+        return np.zeros((1, 1), int)
+    graph = higra.get_4_adjacency_graph(edges.shape)
+    weights = higra.weight_graph(graph, edges, higra.WeightFunction.mean)
+    return higra.labelisation_watershed(graph, weights).reshape(edges.shape).astype(int) - 1
+
+
+def _neighbours(basins: np.ndarray, edges: np.ndarray
+                ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Return the pairs of basins that touch, two int (P,), and the lowest pass between each."""
+    count = int(basins.max()) + 1
+    codes, heights = [], []
+    for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        one, other = basins[here], basins[there]
+        border = one != other
+        one, other = one[border], other[border]
+        codes.append(np.minimum(one, other) * count + np.maximum(one, other))
+        heights.append((edges[here][border] + edges[there][border]) / 2)
+    code, height = np.concatenate(codes), np.concatenate(heights)
+    order = np.argsort(code, kind="stable")
+    code = code[order]
+    start = np.flatnonzero(np.concatenate([[True], code[1:] != code[:-1]]))
+    return np.divmod(code[start], count), np.minimum.reduceat(height[order], start)
+
+
+def _extents(basins: np.ndarray, count: int) -> np.ndarray:
+    """Return the tight box of each basin: int32 (n, 4)."""
+    from scipy.ndimage import find_objects
+
+    found = find_objects((basins + 1).astype(np.int32), max_label=count)
+    return np.array([(xs.start, ys.start, xs.stop, ys.stop) for ys, xs in found], np.int32)
 
 
 def _nested(parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,20 +187,3 @@ def _nested(parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         free[above[i]] += size[i]
         free[i] = first[i] + 1
     return np.array(first), np.array(first) + size
-
-
-def _boxes(parents: np.ndarray, smallest: np.ndarray) -> np.ndarray:
-    """Return the tight box of each node. smallest: (H, W), the smallest node at each pixel."""
-    height, width = smallest.shape
-    flat, n = smallest.ravel(), len(parents)
-    ys, xs = np.divmod(np.arange(flat.size), width)
-    x0, y0 = np.full(n, width), np.full(n, height)
-    x1, y1 = np.zeros(n, int), np.zeros(n, int)
-    for target, values, take in ((x0, xs, np.minimum), (y0, ys, np.minimum),
-                                 (x1, xs + 1, np.maximum), (y1, ys + 1, np.maximum)):
-        take.at(target, flat, values)
-    rows = [list(row) for row in zip(x0.tolist(), y0.tolist(), x1.tolist(), y1.tolist())]
-    for i, above in enumerate(parents.tolist()[:-1]):
-        a, b = rows[i], rows[above]
-        rows[above] = [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]
-    return np.array(rows, np.int32)

@@ -9,6 +9,9 @@ import numpy as np
 #: (x0, y0, x1, y1) in whole pixels -> bool (y1 - y0, x1 - x0), the object inside that box.
 FillBox = Callable[[tuple[int, int, int, int]], np.ndarray]
 
+#: Boxes of one image: ids are of 16 bits, and 0 is none.
+MOST = 65535
+
 
 def pixel_boxes(xyxy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return boxes in whole pixels, clipped to the image: int64 (N, 4), half-open.
@@ -35,6 +38,12 @@ def smallest_last(boxes: np.ndarray) -> Iterator[int]:
     yield from np.argsort(-areas, kind="stable").tolist()
 
 
+def check_count(boxes: np.ndarray) -> None:
+    """Raise ValueError for more boxes than 16 bits can number."""
+    if len(boxes) > MOST:
+        raise ValueError(f"{len(boxes)} boxes are more than ids of 16 bits can number: {MOST}")
+
+
 def fill_box(box: tuple[int, int, int, int]) -> np.ndarray:
     """Take the whole box for the object."""
     x0, y0, x1, y1 = box
@@ -48,8 +57,10 @@ def paint_boxes(boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int],
     boxes: int (N, 4) within the image; classes: (N,); outside: label of pixels that no mask
     covers (0 background, 255 ignore). Returns label, uint8 or uint16 (H, W), and ids uint16
     (H, W): box number + 1, 0 = none. An object that others cover wholly has no pixel.
-    Source: wssl-2015, section 3.4 (the smallest box wins where boxes overlap).
+    Source: wssl-2015, section 3.4 (the smallest box wins where boxes overlap). Raises ValueError
+    for more boxes than ids can number.
     """
+    check_count(boxes)
     wide = len(classes) and int(np.max(classes)) > 255
     label = np.full(size, outside, np.uint16 if wide else np.uint8)
     ids = np.zeros(size, np.uint16)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from wsseg import __version__
-from wsseg.cli import _refining
+from wsseg.cli import _boxseg, _refining
+from wsseg.cli._fit_tasks import Task, parse_axes
 from wsseg.cli._flow import Flow
-from wsseg.cli._refining import Settings
 from wsseg.cli._supervision import count_masks
 from wsseg.cli._weaken import draw
 from wsseg.errors import IncompleteError, RecordError, UsageError, WssegError
@@ -31,13 +31,6 @@ from wsseg.refine.fit import Point
 
 _PASS = 8  # points that are scored in one pass over the images
 
-#: What is searched if nothing else is asked for. dense: the grid of wssl-2015's scripts.
-AXES = {
-    "dense": {"rgb_weight": [3, 5, 7, 9, 11], "xy_sigma": [35, 40, 45, 50, 55, 60, 65],
-              "rgb_sigma": [5, 10]},
-    "potts": {"weight": [1, 2, 5, 10, 20, 50], "edge": [0.005, 0.01, 0.02, 0.05]},
-}
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -46,26 +39,6 @@ class Pair:
     key: str
     record: Record
     truth: Record
-
-
-def parse_axes(vary: Sequence[str], method: str) -> dict[str, list[float]]:
-    """Parse ``NAME=V,V,...``. Raises UsageError for unknown names and for no numbers."""
-    axes: dict[str, list[float]] = {}
-    for text in vary:
-        name, equals, values = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if name not in _refining.names(method):
-            raise UsageError(f"--vary {name}: --method {method} has "
-                             f"{', '.join(sorted(_refining.names(method)))}")
-        if name in axes:
-            raise UsageError(f"--vary {name} is there twice: name all its values at once")
-        try:
-            axes[name] = sorted({float(v) for v in values.split(",")})
-        except ValueError:
-            raise UsageError(f"--vary {text!r} is not NAME=NUMBER,NUMBER,...") from None
-        for value in axes[name]:
-            _refining.check(method, {name: value}, "--vary ")
-    return axes or {k: [float(v) for v in values] for k, values in AXES[method].items()}
 
 
 @dataclass(frozen=True)
@@ -103,9 +76,9 @@ class Fit:
     """
 
     def __init__(self, flow: Flow, source: Source, truth: Source, photos: Source | None,
-                 settings: Settings, plan: Plan) -> None:
+                 task: Task, plan: Plan) -> None:
         self._flow, self._source, self._truth, self._photos = flow, source, truth, photos
-        self._settings, self.plan = settings, plan
+        self._task, self.plan = task, plan
         self.output, self._log = Path(flow.output), Path(f"{flow.output}.part")
         self.known: dict[tuple, float] = {}
         self.spent: dict[str, tuple[int, ...]] = {}
@@ -145,10 +118,9 @@ class Fit:
 
     def _digest(self) -> str:
         """Return what must be equal for a search to go on where it stopped."""
-        settings = replace(self._settings, engine="", threads=1, device=None)
         places = [(s.header.digest, s.end and s.end.digest)
                   for s in (self._source, self._truth, self._photos) if s is not None]
-        parts = [__version__, repr(settings), repr(self.plan), self._names, places, self.keys]
+        parts = [__version__, self._task.essence(), repr(self.plan), self._names, places, self.keys]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     # -- memory ----------------------------------------------------------------------------
@@ -197,7 +169,10 @@ class Fit:
             raise UsageError(f"{self._log} is damaged: add --overwrite") from None
 
     def _finished(self) -> dict[str, Any]:
-        _refining.load_preset(str(self.output))
+        if self._task.method == "seg":
+            _boxseg.load(str(self.output))
+        else:
+            _refining.load_preset(str(self.output))
         value = jsons.parse(self.output.read_bytes())
         if not isinstance(value.get("fit"), dict) or value["fit"].get("setup") != self._setup:
             raise UsageError(f"{self.output} is of another search: add --overwrite or choose "
@@ -228,7 +203,7 @@ class Fit:
     def _one_pass(self, points: list[Point]) -> list[float]:
         n = len(self._names)
         total = np.zeros((len(points), n, n + 1), np.int64)
-        step = partial(score_points, points=points, settings=self._settings, names=self._names)
+        step = partial(score_points, points=points, task=self._task, names=self._names)
         scored, masks = [], np.zeros(2, np.int64)
         for key, matrices, used in self._flow.map(step, self._source):
             total += matrices
@@ -249,7 +224,7 @@ class Fit:
     def finish(self, best: Point) -> dict[str, Any]:
         """Write the preset, remove the log, and return what was written."""
         keys = hashlib.sha256("\n".join(self.keys).encode()).hexdigest()[:12]
-        value = {"tool": "ws-crf", "version": __version__, "method": self._settings.method,
+        value = {"tool": self._task.tool, "version": __version__, "method": self._task.method,
                  "parameters": best, "supervision": {k: list(v) for k, v in self.spent.items()},
                  "fit": {"miou": round(self.known[fit.key_of(best)], 6), "records": len(self.keys),
                          "failed": self._flow.failed, "keys": keys, "setup": self._setup,
@@ -260,32 +235,30 @@ class Fit:
         return value
 
 
-def score_points(pair: Pair, *, points: list[Point], settings: Settings, names: Sequence[str]
+def score_points(pair: Pair, *, points: list[Point], task: Task, names: Sequence[str]
                  ) -> tuple[str, np.ndarray, tuple[int, int]]:
     """Return an image's key, confusion matrices (points, C, C + 1), and the classes and objects
     that a person outlined in it."""
     truth = pair.truth.get("label")
     matrices = []
     for point in points:
-        classes, refined = _refining.refine(pair.record, replace(settings, parameters=point))
-        label = classes.astype(np.uint16)[refined.argmax(axis=0)]
         try:
-            matrices.append(confusion_matrix(truth, label, len(names)))
+            matrices.append(confusion_matrix(truth, task.label(pair.record, point), len(names)))
         except ValueError as error:
             raise RecordError(str(error)) from None
     return pair.key, np.stack(matrices), count_masks(pair.truth)
 
 
-def run(flow: Flow, source: Source, truth: Source, photos: Source | None, settings: Settings,
+def run(flow: Flow, source: Source, truth: Source, photos: Source | None, task: Task,
         options: dict[str, Any]) -> dict[str, Any]:
     """Search, write the preset, and return it."""
-    axes = parse_axes(options["vary"], settings.method)
+    axes = parse_axes(options["vary"], task.method)
     for name in ("get", "keys"):
         if not (hasattr(source, name) and hasattr(truth, name)):
             raise UsageError("ws-fit goes over its inputs many times: directories or HDF5 files, "
                              "no streams")
-    plan = Plan(options["search"], options["sweeps"], axes, dict(settings.parameters))
-    work = Fit(flow, source, truth, photos, settings, plan)
+    plan = Plan(options["search"], options["sweeps"], axes, task.start)
+    work = Fit(flow, source, truth, photos, task, plan)
     work.choose(options["count"], options["subset_seed"])
     done = work.open(flow.mode)
     if done is None:

@@ -24,10 +24,10 @@ METHODS = ("rect", "seg", "grabcut", "proposal", "agree", "best")
 @click.option("--min-fill", type=click.FloatRange(0, 1), show_default="0.1; best: 0.3",
               help="If grabcut finds less of the box than this, the whole box is taken; with "
               "agree, none of it.")
-@click.option("--alpha", type=click.FloatRange(0, 1), default=0.2, show_default=True,
+@click.option("--alpha", type=click.FloatRange(0, 1), show_default="0.2, or the preset's",
               help="seg: share of the box that its core has.")
-@click.option("--preset", metavar="NAME", show_default="wssl", help="seg: parameters of the dense "
-              "CRF, a name that ws-crf knows or a file that ws-fit wrote.")
+@click.option("--preset", metavar="NAME", show_default="wssl", help="seg: alpha and parameters "
+              "of the dense CRF, a name that ws-crf knows or a file that ws-fit wrote.")
 @click.option("--rule", type=click.Choice(["inside", "node"]), default="inside",
               show_default=True, help="proposal, agree: all largest regions inside the box, or "
               "the one whose box fits best (panoptic-2018).")
@@ -42,26 +42,30 @@ METHODS = ("rect", "seg", "grabcut", "proposal", "agree", "best")
 @click.option("--instances", is_flag=True, help="Also write instance maps, one id for each box.")
 @click.option("--write", type=click.Choice(["label", "score", "both"]), default="label",
               show_default=True, help="seg, best: labels, probabilities, or both.")
-@click.option("--drop-outside", is_flag=True, help="Leave out, and count, boxes outside their "
-              "image, which are an error otherwise.")
+@click.option("--drop-bad", is_flag=True, help="Leave out, and count, boxes that are empty, turned "
+              "or outside their image, which are an error otherwise.")
+@click.option("--report", metavar="FILE", type=click.Path(dir_okay=False),
+              help="Write the counts of odd boxes as JSON.")
 @_options.flow(images=True)
-def main(flow, preset, boundaries, drop_outside, **options):
+def main(flow, preset, boundaries, drop_bad, report, **options):
     """Turn boxes into masks.
 
     INPUT holds boxes, and with --images the photos. Every box is filled by itself, then all
     are painted from the largest to the smallest, so the smallest box wins where they overlap.
     GrabCut falls back to the whole box where it finds nothing, where it finds less than
     --min-fill of it, or where a box leaves no surroundings to learn the background from.
-    Of equal boxes the last one wins; boxes that are turned or empty are refused.
+    Of equal boxes the last one wins; what leaves the image is cut off at its border; a box that
+    is empty, turned or outside the image is an error, or left out with --drop-bad. Odd boxes,
+    and those in which nothing was found, are counted and told at the end.
 
     \b
     Methods:
       rect      the whole box
-      seg       Bbox-Seg: core, and a dense CRF         wssl-2015, 3.4
+      seg       Bbox-Seg: core, and a dense CRF                wssl-2015, 3.4
       grabcut   colours of box and surroundings, cut with a graph
-      proposal  regions of a hierarchy that fit the box (needs wsseg[proposals])
-      agree     where GrabCut and proposal agree, else 255   panoptic-2018, 3.2
-      best      majority of two GrabCuts and the proposal    (needs wsseg[proposals])
+      proposal  regions of a hierarchy that fit the box        (needs wsseg[proposals])
+      agree     where GrabCut and proposal agree, else 255     panoptic-2018, 3.2
+      best      GrabCuts and proposal vote, a soft cut settles (needs wsseg[proposals])
 
     \b
     Examples:
@@ -71,7 +75,10 @@ def main(flow, preset, boundaries, drop_outside, **options):
       ws-weaken masks/ --boxes | ws-boxfill --images JPEGImages | ws-eval - masks/
     """
     from wsseg.cli import _boxfill
+    from wsseg.cli._boxcensus import Census
+    from wsseg.cli._tally import Tally
 
+    _boxfill.forget_places(flow, boundaries, report)
     settings = _boxfill.configure(flow, preset, boundaries, **options)
     source = flow.open()
     if settings.method != "rect" and flow.images is None and source.header.kinds and \
@@ -80,11 +87,15 @@ def main(flow, preset, boundaries, drop_outside, **options):
                          "--images")
     flow.join_images()
     _boxfill.join_boundaries(flow, boundaries)
-    flow.wrap = census = _boxfill.Census(drop_outside)
-    status = flow.run(partial(_boxfill.fill, settings=settings), source,
-                      reads=("boxes", "image", *(_boxfill.BOUNDARIES if boundaries else ())),
-                      writes=settings.writes)
-    census.report(flow)
+    tally = Tally.new()
+    flow.wrap = census = Census(tally, drop_bad)
+    try:
+        status = flow.run(partial(_boxfill.fill, settings=settings, tally=tally), source,
+                          reads=("boxes", "image", *(_boxfill.BOUNDARIES if boundaries else ())),
+                          writes=settings.writes)
+        census.report(flow, report)
+    finally:
+        tally.close()
     return status
 
 

@@ -6,7 +6,6 @@ import click
 
 from wsseg.cli import _options
 from wsseg.cli._command import tool
-from wsseg.cli.crf import configure
 
 
 @tool("ws-fit")
@@ -17,12 +16,13 @@ from wsseg.cli.crf import configure
 @_options.OVERWRITE
 @_options.RESUME
 @click.option("--vary", multiple=True, metavar="NAME=V,V,...", help="Values of a parameter of "
-              "ws-crf to try; may be repeated [default: the grid of wssl-2015's scripts].")
+              "ws-crf or ws-boxfill to try; may be repeated [default: the grid of wssl-2015].")
 @click.option("--search", type=click.Choice(["grid", "coordinate"]), default="grid",
               show_default=True, help="All combinations, or one parameter at a time.")
 @click.option("--sweeps", type=click.IntRange(1), default=3, show_default=True,
               help="coordinate: times through all parameters, at most.")
-@click.option("--method", type=click.Choice(["dense", "potts"]), help="As for ws-crf.")
+@click.option("--method", type=click.Choice(["dense", "potts", "seg"]), help="dense, potts: as "
+              "for ws-crf. seg: as for ws-boxfill; INPUT holds boxes.")
 @click.option("--preset", metavar="NAME", help="Where the search begins, and the parameters it "
               "leaves alone, as for ws-crf.")
 @click.option("--use", type=click.Choice(["score", "cam", "label"]), help="As for ws-crf.")
@@ -39,14 +39,16 @@ from wsseg.cli.crf import configure
 @_options.flow(writes=False, images=True, positional=False)
 def main(flow, maps, truth, method, preset, use, relative, min_prob, engine,
          as_json, **options):
-    """Find the parameters of ws-crf that suit some maps, by a few strong labels.
+    """Find the parameters of ws-crf or ws-boxfill that suit some data, by a few strong labels.
 
-    INPUT holds the maps that ws-crf is to refine, TRUTH label maps of some of the same images.
-    Each combination of --vary is scored by its mIoU on them. The best is written as a preset
-    for ws-crf --preset FILE, which then also counts the masks used here as its supervision.
+    INPUT holds the maps that ws-crf is to refine, or with --method seg the boxes that ws-boxfill
+    is to fill, TRUTH label maps of some of the same images. Each combination of --vary is scored
+    by its mIoU on them. The best is written as a preset for ws-crf --preset FILE, or ws-boxfill
+    --method seg --preset FILE, which then counts the masks used here as its supervision too.
 
-    Parameters: rgb-weight, xy-sigma, rgb-sigma, gauss-weight, gauss-sigma, iterations (dense);
-    weight, edge, tolerance, iterations (potts); confidence, background-power (both).
+    Parameters: rgb-weight, xy-sigma, rgb-sigma, gauss-weight, gauss-sigma, iterations (dense,
+    seg); alpha (seg); weight, edge, tolerance, iterations (potts); confidence, background-power
+    (dense, potts).
 
     \b
     Examples:
@@ -54,15 +56,18 @@ def main(flow, maps, truth, method, preset, use, relative, min_prob, engine,
       ws-fit masks/ truth/ --images JPEGImages --vary confidence=.5,.6,.7,.8,.9
           --vary rgb-sigma=3,5,8,13 --vary xy-sigma=30,50,80 --search coordinate -o fitted.json
       ws-crf scores.h5 --images JPEGImages --preset fitted.json -o refined/
+      ws-fit boxes/ SegmentationClass --images JPEGImages --count 100 --method seg
+          --search coordinate -o seg.json
+      ws-boxfill boxes/ --images JPEGImages --method seg --preset seg.json -o masks/
     """
-    from wsseg.cli import _fitting
+    from wsseg.cli import _fit_tasks, _fitting
 
     flow.inputs = (maps, truth)
     source, strong = flow.open(maps), flow.open(truth, as_kind="label")
     photos = flow.join_images()
-    settings = configure(flow, method, preset, use, {
-        "relative": relative, "min_prob": min_prob, "engine": engine})
-    preset = _fitting.run(flow, source, strong, photos, settings, options)
+    task = _fit_tasks.choose(flow, method, preset, use, relative=relative, min_prob=min_prob,
+                             engine=engine)
+    preset = _fitting.run(flow, source, strong, photos, task, options)
     flow.env.out(_fitting.as_json(preset) if as_json else
                  _fitting.as_table(preset, flow.output))
     return flow.status()
