@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -224,3 +226,29 @@ def test_a_norm_of_one_value_uses_its_statistics():
     two = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1).expand(2, 4, 1, 1)
     torch.testing.assert_close(norm(two).mean(), torch.tensor(0.0))
     assert norm.running_mean.tolist() == [2.0] * 4  # the mean of 1 and 3 is 2 as well
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet-lite0", "xception65"])
+def test_a_frozen_norm_inside_its_convolution_changes_neither_features_nor_gradients(name):
+    from wsseg.nets.layers import FrozenNorm, freeze_norms
+
+    torch.manual_seed(0)
+    plain = build_backbone(name, 16, False).double()
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(.5, 2)
+            module.weight.data.uniform_(.5, 2)
+            module.bias.data.normal_()
+    plain.eval()
+    frozen = freeze_norms(copy.deepcopy(plain))
+    assert any(isinstance(m, FrozenNorm) for m in frozen.modules())
+    images = torch.randn(1, 3, 33, 33, dtype=torch.float64)
+    outputs = [net(images) for net in (plain, frozen)]
+    for low, high in zip(*outputs):
+        torch.testing.assert_close(low, high, rtol=1e-9, atol=1e-9)
+    weights = [next(m.weight for m in net.modules() if isinstance(m, torch.nn.Conv2d))
+               for net in (plain, frozen)]
+    grads = [torch.autograd.grad(sum(o.square().mean() for o in out), w)[0]
+             for out, w in zip(outputs, weights)]
+    torch.testing.assert_close(*grads, rtol=1e-7, atol=1e-9)

@@ -10,11 +10,14 @@ from wsseg.cli._flow import Flow
 from wsseg.cli._supervision import larger, spent
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.header import Header
-from wsseg.io.photo import photo_size
+from wsseg.io.photo import exif_orientation, photo_size
 from wsseg.io.record import Record
 from wsseg.io.source import Catalogue, Source
 from wsseg.train.objective import METHODS
 from wsseg.train.samples import MAPS, Samples
+
+
+_PNG = b"\x89PNG"  # would be decoded to the end in search of EXIF data
 
 
 class Held:
@@ -141,6 +144,9 @@ class Checker:
         record = samples.source.get(key)
         photo = record if self._photos is None else self._photos.get(key)
         data = next(iter(photo.read("image").values()))
+        if (b"eXIf" in data or not data.startswith(_PNG)) and exif_orientation(data) != 1:
+            raise RecordError("photo has an EXIF rotation, so its pixel grid is ambiguous: pass it "
+                              "through ws-cat --exif apply (or ignore) first")
         samples.read(record, _Shape(photo_size(data)))
         if record.canonical and (record.supervision or samples.use in MAPS):
             return record.supervision

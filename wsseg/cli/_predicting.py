@@ -182,7 +182,7 @@ class Predictor:
     def _store(self, one: _Waiting, label: np.ndarray | None, score: np.ndarray | None) -> None:
         size = one.pixels().shape[:2]
         if label is not None:
-            one.item.set("label", label.astype(np.uint8))
+            one.item.set("label", label.astype(np.uint8 if self.classes <= 255 else np.uint16))
         if score is not None:
             present = np.flatnonzero(score.any((1, 2)))
             one.item.set("score", ScoreMap(score[present], present, size))

@@ -17,7 +17,7 @@ def _load(context: click.Context, _: click.Parameter, path: str | None) -> str |
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise click.BadParameter(f"{path} cannot be read as JSON ({error})") from None
     if not isinstance(found, dict):
         raise click.BadParameter(f"{path} must be an object of option names and values")
@@ -35,9 +35,19 @@ def _load(context: click.Context, _: click.Parameter, path: str | None) -> str |
             near = get_close_matches(name, known, 1)
             raise click.BadParameter(f"{path}: no option {name!r}"
                                      + (f" (did you mean {near[0]}?)" if near else ""))
-        defaults[known[name].name] = value if isinstance(value, (list, bool)) else str(value)
+        defaults[known[name].name] = _as_given(known[name], value, f"{path}: {name}")
     context.default_map = {**defaults, **(context.default_map or {})}
     return path
+
+
+def _as_given(option: click.Option, value: Any, where: str) -> Any:
+    """A value as click would have it from the command line, which it then checks."""
+    several = option.multiple or option.nargs != 1
+    parts = value if isinstance(value, list) and several else [value]
+    if value is None or any(isinstance(part, (list, dict)) for part in parts):
+        raise click.BadParameter(f"{where} cannot be {json.dumps(value)[:60]}")
+    given = [part if isinstance(part, bool) else str(part) for part in parts]
+    return given if several else given[0]
 
 
 RECIPE = click.option(

@@ -16,7 +16,7 @@ from wsseg.cli._flow import Flow
 from wsseg.cli._labelled import Checker, Labelled, catalogue, choose_kind, strong, weak_kinds
 from wsseg.cli._supervision import larger
 from wsseg.cli._validation import Validation
-from wsseg.errors import ExitStatus, UsageError
+from wsseg.errors import ExitStatus, UsageError, WssegError
 from wsseg.io.header import history_entry
 from wsseg.io.source import Catalogue
 from wsseg.nets.inference import Inference
@@ -64,9 +64,15 @@ def run(flow: Flow, as_json: bool, options: dict[str, Any]) -> ExitStatus:
     try:
         if rank:
             flow.env.verbosity = -2
+        else:
+            RunFolder.claim(flow.output, flow.mode)
         data = read(flow, options)
         training = Training(flow, options, data, device, rank, world)
-        result = training.train()
+        try:
+            result = training.train()
+        finally:
+            if training.folder is not None:
+                training.folder.close()
     finally:
         leave_group()
     if not rank:
@@ -81,7 +87,7 @@ def read(flow: Flow, options: Mapping[str, Any]) -> Data:
     if place is None and not weak:
         raise UsageError("nothing to train on: name label maps, or --weak PLACE")
     flow.inputs = tuple(p for p in (place, *weak) if p)
-    if flow.inputs.count("-") > 1:
+    if [*flow.inputs, flow.images, options["val"], options["val_images"]].count("-") > 1:
         raise UsageError("only one input can be standard input")
     sources = [strong(flow, place, options["use"])] if place else []
     sources += [catalogue(flow, w, "label") for w in weak]
@@ -117,6 +123,14 @@ def _validation_part(flow: Flow, options: Mapping[str, Any], photos: Catalogue |
     source = catalogue(flow, options["val"], "label")
     if options["val_images"] is not None:
         photos = catalogue(flow, options["val_images"], "image")
+    if photos is None and "image" not in source.header.kinds:
+        raise UsageError(f"{source.where} has no photos: name their folder with --val-images")
+    theirs = source.header.classes
+    if theirs and theirs != tuple(names)[:len(theirs) if options["join_classes"] else None]:
+        odd = next((i for i, (a, b) in enumerate(zip(theirs, names)) if a != b), None)
+        raise UsageError(f"{source.where} has other classes than are trained: " + (
+            f"{len(theirs)}, not {len(names)}" if odd is None else
+            f"class {odd} is {theirs[odd]!r} there and {names[odd]!r} here"))
     return Checker(flow, photos, len(names)).take(source, "label", source.keys())
 
 
@@ -127,14 +141,15 @@ def _classes(flow: Flow, sources: Sequence[Catalogue], join: bool
     known = next((names for names in lists if names), None)
     if known is None:
         raise UsageError("how many classes are there? Name them: --classes voc, or a file")
-    if len(known) > 255:
-        raise UsageError(f"{len(known)} classes: 255 means no label, so there can be 255 at most")
-    if not join:
-        for source in sources[1:]:
-            refuse_other_classes(sources[0], source)
-        return tuple(known), [None] * len(sources)
-    union = tuple(dict.fromkeys(n for names in lists for n in names or known))
-    return union, [[union.index(n) for n in names or known] for names in lists]
+    union = tuple(dict.fromkeys(n for names in lists for n in names or known)) if join else known
+    if len(union) > 255:
+        raise UsageError(f"{len(union)} classes: 255 means no label, so there can be 255 at most")
+    if join:
+        return union, [[union.index(n) for n in names or known] for names in lists]
+    named = [source for source in sources if source.header.classes]
+    for source in named[1:]:
+        refuse_other_classes(named[0], source)
+    return tuple(known), [None] * len(sources)
 
 
 class Training:
@@ -280,12 +295,18 @@ class Training:
         if note:
             self.flow.env.say(note)
         if state is None:
+            if self.folder is not None:
+                self.folder.rewind(0)
             return 0
-        self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.l2sp is not None:
-            self.l2sp.reference = [t.to(self.device) for t in state["l2sp"]]  # not today's
-        self.best = tuple(state["best"]) or None
+        try:
+            self.net.load_state_dict(state["net"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.l2sp is not None:
+                self.l2sp.reference = [t.to(self.device) for t in state["l2sp"]]  # not today's
+            self.best = tuple(state["best"]) or None
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+            raise WssegError(f"the checkpoint in {self.flow.output} is of another net: start anew "
+                             "with --overwrite") from None
         if self.folder is not None:
             self.folder.rewind(state["step"])
         self.flow.env.say(f"going on after step {state['step']}", 1)

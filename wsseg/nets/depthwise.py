@@ -16,25 +16,27 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def depthwise(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1
-              ) -> Tensor:
-    """x (B,C,H,W), weight (C,1,k,k) with k odd -> (B,C,h,w) of x's dtype, as F.conv2d has it."""
+def depthwise(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1,
+              bias: Tensor | None = None) -> Tensor:
+    """x (B,C,H,W), weight (C,1,k,k) with k odd, bias (C,) without gradient -> (B,C,h,w) of x's
+    dtype, as F.conv2d has it."""
     if x.device.type != "cpu" or (weight.shape[2] <= 3 and dilation == 1):
-        return nn.functional.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
+        return nn.functional.conv2d(x, weight, bias, stride, padding, dilation, x.shape[1])
     with torch.autocast("cpu", enabled=False):
         kind = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        return _Depthwise.apply(x.to(kind), weight.to(kind), stride, padding, dilation).to(x.dtype)
+        return _Depthwise.apply(x.to(kind), weight.to(kind), bias, stride, padding, dilation
+                                ).to(x.dtype)
 
 
 class _Depthwise(torch.autograd.Function):
     """x, weight of one floating-point type -> convolution with C groups."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
-                ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int,
+                padding: int, dilation: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.numbers = stride, padding, dilation
-        return nn.functional.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
+        return nn.functional.conv2d(x, weight, bias, stride, padding, dilation, x.shape[1])
 
     @staticmethod
     @once_differentiable
@@ -54,7 +56,7 @@ class _Depthwise(torch.autograd.Function):
                 grad, x, weight, None, [stride] * 2, [padding] * 2, [dilation] * 2, False, [0, 0],
                 channels, mask)
             grads = [made[0] if mask[0] else grads[0], made[1]]
-        return *grads, None, None, None
+        return *grads, None, None, None, None
 
 
 class Depthwise(nn.Conv2d):
@@ -65,4 +67,8 @@ class Depthwise(nn.Conv2d):
                          channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return depthwise(x, self.weight, self.stride[0], self.padding[0], self.dilation[0])
+        return self.convolve(x, self.weight)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The same convolution with other numbers."""
+        return depthwise(x, weight, self.stride[0], self.padding[0], self.dilation[0], bias)

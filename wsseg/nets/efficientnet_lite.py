@@ -18,7 +18,7 @@ import math
 from torch import Tensor, nn
 
 from wsseg.nets.depthwise import depthwise
-from wsseg.nets.layers import Strides, draw_he
+from wsseg.nets.layers import Strides, draw_he, normed
 
 #: Kernel, stride, expansion, channels, repeats of each stage, before scaling.
 STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3),
@@ -39,12 +39,16 @@ class SameConv(nn.Conv2d):
         self.same = same and stride > 1  # of stride 1 both ways are one
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.convolve(x, self.weight)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The same convolution with other numbers."""
         padding = self.padding[0]
         if self.same:
             x, padding = self._padded(x), 0
         if self.groups > 1:
-            return depthwise(x, self.weight, self.stride[0], padding, self.dilation[0])
-        return nn.functional.conv2d(x, self.weight, None, self.stride, padding, self.dilation)
+            return depthwise(x, weight, self.stride[0], padding, self.dilation[0], bias)
+        return nn.functional.conv2d(x, weight, bias, self.stride, padding, self.dilation)
 
     def _padded(self, x: Tensor) -> Tensor:
         pads: list[int] = []
@@ -75,9 +79,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x
         if "_expand_conv" in self._modules:
-            y = self.act(self._bn0(self._expand_conv(y)))
-        y = self.act(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
+            y = self.act(normed(self._expand_conv, self._bn0, y))
+        y = self.act(normed(self._depthwise_conv, self._bn1, y))
+        y = normed(self._project_conv, self._bn2, y)
         return x + y if self.add else y
 
 
@@ -115,7 +119,7 @@ class EfficientNetLite(nn.Module):
         draw_he(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.act(self._bn0(self._conv_stem(images)))
+        x = self.act(normed(self._conv_stem, self._bn0, images))
         low = x
         for number, block in enumerate(self._blocks, 1):
             x = block(x)

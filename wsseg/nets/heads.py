@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wsseg.nets.layers import FewNorm, classifier, conv_norm, resize
+from wsseg.nets.layers import Chain, FewNorm, classifier, conv_norm, resize
 from wsseg.nets.spec import NetSpec
 
 #: Head -> channels of its hidden layers, and its dropout, unless the spec says otherwise.
@@ -127,7 +127,7 @@ class PSPNet(nn.Module):
     def __init__(self, inputs: int, classes: int, width: int, dropout: float) -> None:
         super().__init__()
         self.cells = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(n), *conv_norm(inputs, width, 1, norm=FewNorm))
+            Chain(nn.AdaptiveAvgPool2d(n), *conv_norm(inputs, width, 1, norm=FewNorm))
             for n in BINS)
         self.narrow = conv_norm(inputs + width * len(BINS), width, 3)
         self.drop = nn.Dropout(dropout)

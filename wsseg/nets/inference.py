@@ -21,11 +21,11 @@ def predict_probabilities(net: Segmenter, photos: Tensor, *, scales: Sequence[fl
                           classes: Tensor | None = None, bf16: bool = False) -> Tensor:
     """Return float32 probabilities (B,K,H,W) of photos of one size.
 
-    photos: RGB of 0..255, uint8 or float (B,H,W,3) or (B,3,H,W), on the net's device. scales:
-    the photo is seen at each and the probabilities are averaged, as DeepLab does. flip: its mirror
-    image too. classes: bool (B,K), True where an image may hold a class (the background
-    included); the softmax is over those. bf16: run the net under autocast. The net is used as it
-    is: call ``eval()`` first.
+    photos: RGB of 0..255, uint8 or float (B,3,H,W), or (B,H,W,3) unless H is 3, on the net's
+    device. scales: the photo is seen at each and the probabilities are averaged, as DeepLab
+    does. flip: its mirror image too. classes: bool (B,K), True where an image may hold a class
+    (the background included); the softmax is over those. bf16: run the net under autocast. The
+    net is used as it is: call ``eval()`` first.
 
     A photo is padded with the mean colour below and right to stride * k + 1 pixels, so that the
     logits lie on its pixels exactly.
@@ -99,9 +99,9 @@ class Inference:
         """
         try:
             found = predict_probabilities(
-                self.net, torch.from_numpy(photos).to(self.device), scales=self.scales,
-                flip=self.flip, branch=self.branch, classes=self._classes(len(photos), allowed),
-                bf16=self.bf16)
+                self.net, torch.from_numpy(photos).to(self.device).permute(0, 3, 1, 2),
+                scales=self.scales, flip=self.flip, branch=self.branch,
+                classes=self._classes(len(photos), allowed), bf16=self.bf16)
             if self.rows is not None:
                 found = found[:, list(self.rows)]
             return (found.argmax(1).cpu().numpy() if label else None,

@@ -25,6 +25,38 @@ class FrozenNorm(nn.BatchNorm2d):
     def train(self, mode: bool = True) -> "FrozenNorm":
         return super().train(False)
 
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """What it does to each channel: scale (C,) and shift (C,)."""
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
+
+def normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(conv(x)). A norm that holds still becomes part of the convolution, of which the
+    gradients are the same to rounding: two passes over the features less, forth and back."""
+    if not isinstance(norm, FrozenNorm) or conv.bias is not None:
+        return norm(conv(x))
+    scale, shift = norm.coefficients()
+    weight = conv.weight * scale[:, None, None, None]
+    if hasattr(conv, "convolve"):
+        return conv.convolve(x, weight, shift)
+    return nn.functional.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation,
+                                conv.groups)
+
+
+class Chain(nn.Sequential):
+    """Layers one after another, a convolution and the norm behind it as ``normed``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = list(self)
+        while layers:
+            layer = layers.pop(0)
+            if isinstance(layer, nn.Conv2d) and layers and isinstance(layers[0], FrozenNorm):
+                x = normed(layer, layers.pop(0), x)
+            else:
+                x = layer(x)
+        return x
+
 
 class FewNorm(nn.BatchNorm2d):
     """Batch norm behind a pooling to few values, which one image may leave a single one.
@@ -45,6 +77,7 @@ def freeze_norms(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d) and not isinstance(child, FrozenNorm):
             frozen = FrozenNorm(child.num_features, child.eps, child.momentum)
+            frozen.to(child.running_mean.device, child.running_mean.dtype)
             frozen.load_state_dict(child.state_dict())
             setattr(module, name, frozen)
         else:
@@ -64,10 +97,9 @@ def conv_norm(inputs: int, outputs: int, kernel: int = 3, *, dilation: int = 1,
     if separable and kernel > 1:
         depthwise = Depthwise(inputs, kernel, dilation=dilation)
         first = [depthwise, *([norm(inputs)] if norm else []), nn.ReLU(inplace=True)]
-        return nn.Sequential(*_drawn(first), *conv_norm(inputs, outputs, 1, norm=norm))
+        return Chain(*_drawn(first), *conv_norm(inputs, outputs, 1, norm=norm))
     conv = nn.Conv2d(inputs, outputs, kernel, padding=pad, dilation=dilation, bias=norm is None)
-    return nn.Sequential(*_drawn([conv, *([norm(outputs)] if norm else []),
-                                  nn.ReLU(inplace=True)]))
+    return Chain(*_drawn([conv, *([norm(outputs)] if norm else []), nn.ReLU(inplace=True)]))
 
 
 def classifier(inputs: int, classes: int, kernel: int = 1, *, dilation: int = 1) -> nn.Conv2d:

@@ -7,16 +7,19 @@ Any reader of safetensors can read the weights.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from wsseg.errors import WssegError
+from wsseg.nets.layers import freeze_norms
 from wsseg.nets.segmenter import NetSpec, Segmenter, build
 from wsseg.nets.tensorfile import read_header, read_tensors
 
@@ -29,7 +32,8 @@ _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16",
 def model_bytes(net: Segmenter, card: Mapping[str, Any]) -> bytes:
     """Return the bytes of a model's file. Equal weights and cards give equal bytes."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in sorted(net.state_dict().items())}
-    card = {"wsseg": FORMAT, **card, "net": net.spec.as_json()}
+    parts = [_raw(tensor) for tensor in tensors.values()]
+    card = {"wsseg": FORMAT, **card, "net": net.spec.as_json(), "sha256": _digest(parts)}
     header: dict[str, Any] = {"__metadata__": {"wsseg": json.dumps(card, sort_keys=True)}}
     at = 0
     for name, tensor in tensors.items():
@@ -39,11 +43,19 @@ def model_bytes(net: Segmenter, card: Mapping[str, Any]) -> bytes:
         at += size
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *map(_raw, tensors.values())])
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
 
 def _raw(tensor: Tensor) -> bytes:
     return tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    """Of all numbers in their order, which safetensors has no checksum of."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest()
 
 
 def find_model(place: str) -> Path:
@@ -66,20 +78,42 @@ def read_card(path: str | Path) -> dict[str, Any]:
     if not str(path).endswith(".safetensors"):
         raise WssegError(f"{path} is no model of wsseg (model.safetensors, as ws-train writes "
                          "it); weights alone are for ws-train --init")
-    text = read_header(str(path)).get("__metadata__", {}).get("wsseg")
+    metadata = read_header(str(path)).get("__metadata__")
+    text = metadata.get("wsseg") if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise WssegError(f"{path} holds weights but no wsseg model: it has no card")
     try:
         card = json.loads(text)
         if card["wsseg"] > FORMAT:
             raise WssegError(f"{path} was written by a later wsseg")
-        classes = card["classes"]
-        if classes is not None and not (isinstance(classes, list)
-                                        and all(isinstance(c, str) for c in classes)):
-            raise ValueError("classes")
-        if not isinstance(card["net"], dict):
-            raise ValueError("net")
-    except (TypeError, ValueError, KeyError):
-        raise WssegError(f"{path} holds weights but no wsseg model: it has no card") from None
+        classes, history = card["classes"], card.setdefault("history", [])
+        spent = card.setdefault("supervision", {})
+        sound = {"classes": classes is None or _all(classes, list, str),
+                 "history": _all(history, list, dict), "net": isinstance(card["net"], dict),
+                 "supervision": isinstance(spent, dict) and all(
+                     _all(n, list, int) and len(n) == 3 and min(n) >= 0 for n in spent.values())}
+        wrong = [name for name, good in sound.items() if not good]
+        if wrong:
+            raise ValueError(wrong[0])
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise WssegError(f"{path}: its card is damaged ({error})") from None
     return card
+
+
+def _all(values: Any, kind: type, each: type) -> bool:
+    return type(values) is kind and all(type(value) is each for value in values)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Nets are built without drawing weights that a file then replaces; on the device 'meta'
+    drawing would import all of torch's compiler."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+                           ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def load_model(path: str | Path, device: str = "cpu") -> tuple[Segmenter, dict[str, Any]]:
@@ -94,13 +128,17 @@ def load_model(path: str | Path, device: str = "cpu") -> tuple[Segmenter, dict[s
         raise WssegError(f"{path}: {len(card['classes'])} class names for {spec.classes} classes")
     tensors = read_tensors(str(path))
     numbers = sum(math.prod(t.shape) for t in tensors.values())
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         own = build(spec).state_dict()
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
         odd = sorted(set(own) ^ set(tensors)) or [k for k in own
                                                   if own[k].shape != tensors[k].shape]
         raise WssegError(f"{path}: its {len(tensors)} tensors ({numbers} numbers) are not those "
                          f"of its net, first {odd[0]}")
-    net = build(spec)
+    if card.get("sha256") not in (None, _digest(_raw(tensors[name]) for name in sorted(own))):
+        raise WssegError(f"{path} is damaged: its weights are not those that were saved")
+    with _Undrawn():
+        net = build(spec)
     net.load_state_dict(tensors)
+    freeze_norms(net)  # so that they become part of the convolutions
     return net.eval().to(device, memory_format=torch.channels_last), card

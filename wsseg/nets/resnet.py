@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from wsseg.nets.layers import Strides, draw_he
+from wsseg.nets.layers import Chain, Strides, draw_he, normed
 
 #: Blocks of each of the four layers.
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -30,13 +30,13 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False),
-                                            nn.BatchNorm2d(outputs))
+            self.downsample = Chain(nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                                    nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
+        y = self.relu(normed(self.conv1, self.bn1, x))
+        y = self.relu(normed(self.conv2, self.bn2, y))
+        y = normed(self.conv3, self.bn3, y)
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -66,6 +66,6 @@ class ResNet(nn.Module):
         draw_he(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(self.relu(normed(self.conv1, self.bn1, images)))
         low = self.layer1(x)
         return low, self.layer4(self.layer3(self.layer2(low)))

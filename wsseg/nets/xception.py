@@ -14,7 +14,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from wsseg.nets.depthwise import Depthwise
-from wsseg.nets.layers import Strides, draw_he
+from wsseg.nets.layers import Chain, Strides, draw_he, normed
 
 #: Channels of the three separable convolutions, and the stride of the last, of each block.
 BLOCKS = (((128,) * 3, 2), ((256,) * 3, 2), ((728,) * 3, 2), *((((728,) * 3, 1),) * 16),
@@ -35,8 +35,8 @@ class Separable(nn.Module):
         self.act_pw = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.act_dw(self.bn_dw(self.conv_dw(x)))
-        return self.act_pw(self.bn_pw(self.conv_pw(x)))
+        x = self.act_dw(normed(self.conv_dw, self.bn_dw, x))
+        return self.act_pw(normed(self.conv_pw, self.bn_pw, x))
 
 
 class Block(nn.Module):
@@ -55,7 +55,7 @@ class Block(nn.Module):
                 layers[f"act{n}"] = nn.ReLU(inplace=n > 1)  # the shortcut needs the block's input
             layers[f"conv{n}"] = Separable(inputs, width, stride if n == 3 else 1, dilation, last)
             inputs = width
-        self.stack = nn.Sequential(layers)
+        self.stack = Chain(layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output, and what the third convolution starts from."""
@@ -101,7 +101,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int, relu: bool = Fals
           ) -> nn.Sequential:
     layers = [("conv", nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)),
               ("bn", _norm(outputs))] + [("act", nn.ReLU(inplace=True))] * relu
-    return nn.Sequential(OrderedDict(layers))
+    return Chain(OrderedDict(layers))
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from wsseg.errors import UsageError
+from wsseg.nets.layers import FrozenNorm
+
+_PATIENCE = timedelta(hours=3)  # the others wait while the first evaluates
 
 
 def join_group(device: torch.device) -> tuple[int, int]:
@@ -16,7 +20,7 @@ def join_group(device: torch.device) -> tuple[int, int]:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return 0, 1
     if int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
@@ -40,10 +44,21 @@ def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
     if not dist.is_initialized():
         return model
     if device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        share_norms(model)
     return nn.parallel.DistributedDataParallel(
         model, device_ids=[device.index] if device.type == "cuda" else None,
         find_unused_parameters=True)
+
+
+def share_norms(module: nn.Module) -> None:
+    """Let every batch norm below ``module`` take its statistics over all processes, but for
+    frozen ones, which torch's own conversion would thaw."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            if not isinstance(child, FrozenNorm):
+                setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+        else:
+            share_norms(child)
 
 
 def pick_device(name: str | None) -> torch.device:

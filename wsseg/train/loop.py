@@ -103,7 +103,7 @@ class Trainer:
                     self._check(True)
                     self.hooks.log({"step": done, **self.hooks.evaluate(done)})
                     logged, seen, self.waited = time.monotonic(), 0, 0.
-                late = plan.max_minutes and time.monotonic() - began > 60 * plan.max_minutes
+                late = self._late(done, began)
                 if last or late or (plan.save_minutes
                                     and time.monotonic() - saved > 60 * plan.save_minutes):
                     self._check(True)
@@ -166,6 +166,19 @@ class Trainer:
                                 "(a smaller --lr, or --precision fp32, may help; the last "
                                 "checkpoint is from before)")
 
+    def _late(self, done: int, began: float) -> bool:
+        """Whether ``max_minutes`` are over: by the first process's clock, or others would wait
+        for one that has stopped."""
+        limit = self.plan.max_minutes
+        if not limit or self.device.type != "cpu" and done % _CHECK:
+            return False
+        late = time.monotonic() - began > 60 * limit
+        if dist.is_initialized():
+            flag = torch.tensor(float(late), device=self.device)
+            dist.broadcast(flag, 0)
+            late = bool(flag.item())
+        return late
+
     def _too_large(self) -> WssegError:
         crop = "x".join(map(str, self.loader.augment.crop))
         return WssegError(f"out of memory with batches of {self.loader.sampler.size} crops of "
@@ -181,17 +194,17 @@ def seed_torch(*numbers: int) -> None:
 def joint_loss(sums: Tensor, counts: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss to differentiate and the one to show, of (T,) terms.
 
-    Over several processes each term is divided by the count of all of them, and the loss
-    multiplied by their number, since their gradients are averaged.
+    Over several processes each term is divided by the count of all of them and has their mean
+    weight, and the loss is multiplied by their number, since their gradients are averaged.
     """
     world = dist.get_world_size() if dist.is_initialized() else 1
     if world == 1:
         loss = (weights * sums / counts.clamp_min(1e-9)).sum()
         return loss, loss.detach()
-    weighted = torch.stack([sums.detach() * weights, counts])
-    dist.all_reduce(weighted)
-    counts = weighted[1].clamp_min(1e-9)
-    return (weights * sums / counts).sum() * world, (weighted[0] / counts).sum()
+    joint = torch.stack([sums.detach(), counts, weights])
+    dist.all_reduce(joint)
+    factors = joint[2] / world / joint[1].clamp_min(1e-9)
+    return (factors * sums).sum() * world, (factors * joint[0]).sum()
 
 
 class _nothing:

@@ -44,9 +44,9 @@ class Weak:
 class Objective(nn.Module):
     """A net and its loss, one module so that it can be wrapped for several processes.
 
-    at: where the loss is taken, ``labels`` or ``logits`` (see ``labelled_nll``). rows: source ->
-    the net's classes that its labels 0..k-1 stand for (cross-joint training of wssl-2015, section
-    4.5): its softmax is over those.
+    at: where the loss is taken, ``labels`` or ``logits`` (see ``labelled_nll``). rows: each source
+    -> the net's classes that its labels 0..k-1 stand for (cross-joint training of wssl-2015,
+    section 4.5): its softmax is over those.
 
     With two branches the loss is that of the strong images plus that of the weak ones
     (dualbranch-2020, Eq. 1). With one, weak label maps count as strong ones do, pixel by pixel,
@@ -67,54 +67,56 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return sums (T,), counts (T,) and weights (T,) of the batch's losses: each is
-        weight * sum / count, the count that of all processes."""
+        weight * sum / count, the count that of all processes and the weight their mean. T is the
+        same for every batch, whatever it holds, since processes add theirs up."""
         net, images = self.net, self.net.normalise(batch.photos)
         images = images.contiguous(memory_format=torch.channels_last)
         strong, size = batch.strong, len(images)
-        terms: list[tuple[Tensor, Tensor, float]] = []
+        halves = ((slice(0, strong), self._labels), (slice(strong, size), self._weak))
         if net.spec.dual:
-            parts = net.forward_pair(images, strong)
-            for logits, which, weak in ((parts[0], slice(0, strong), False),
-                                        (parts[1], slice(strong, size), True)):
-                if len(logits):
-                    loss = self._weak if weak else self._labels
-                    terms.append((*loss([logits], batch, which), 1.))
+            terms = [(*self._some(loss, [logits], batch, which), 1.) for logits, (which, loss)
+                     in zip(net.forward_pair(images, strong), halves)]
         else:
             maps = net.forward_scales(images)
             if self.rows:
                 terms = self._by_source(maps, batch)
-            elif self.weak.method == "labels" or strong == size:
-                terms.append((*self._labels(maps, batch, slice(0, size)), 1.))
+            elif self.weak.method == "labels":
+                terms = [(*self._labels(maps, batch, slice(0, size)), 1.)]
             else:
-                for which, loss in ((slice(0, strong), self._labels),
-                                    (slice(strong, size), self._weak)):
-                    part = [m[which] for m in maps]
-                    if len(part[0]):
-                        terms.append((*loss(part, batch, which), len(part[0]) / size))
+                terms = [(*self._some(loss, [m[which] for m in maps], batch, which),
+                          (which.stop - which.start) / size) for which, loss in halves]
         sums, counts, weights = zip(*terms)
         return torch.stack(sums), torch.stack(counts), images.new_tensor(weights)
 
+    @staticmethod
+    def _some(loss: Callable[..., tuple[Tensor, Tensor]], maps: list[Tensor], batch: Batch,
+              which: slice) -> tuple[Tensor, Tensor]:
+        """The loss of some images, 0 of 0 if there are none."""
+        if len(maps[0]):
+            return loss(maps, batch, which)
+        zero = maps[0].new_zeros((), dtype=torch.float32)
+        return zero, zero
+
     def _labels(self, maps: list[Tensor], batch: Batch, which: slice) -> tuple[Tensor, Tensor]:
         conf = None if batch.conf is None else batch.conf[which]
-        return self._nll(maps, batch.labels[which], conf)
+        return self._nll(maps, batch.labels[which], conf, self.class_weight)
 
-    def _nll(self, maps: list[Tensor], labels: Tensor, conf: Tensor | None = None
-             ) -> tuple[Tensor, Tensor]:
+    def _nll(self, maps: list[Tensor], labels: Tensor, conf: Tensor | None,
+             class_weight: Tensor | None) -> tuple[Tensor, Tensor]:
         """Each map has its loss; the count is that of one."""
-        results = [labelled_nll(m, labels, conf, at=self.at, class_weight=self.class_weight)
+        results = [labelled_nll(m, labels, conf, at=self.at, class_weight=class_weight)
                    for m in maps]
         return sum(r[0] for r in results), results[-1][1]
 
     def _by_source(self, maps: list[Tensor], batch: Batch) -> list[tuple[Tensor, Tensor, float]]:
         """One term a source, over its own classes, by its share of the images."""
         terms = []
-        for name in dict.fromkeys(batch.sources):
+        for name, rows in self.rows.items():
             here = [i for i, source in enumerate(batch.sources) if source == name]
-            part = [m[here] for m in maps]
-            if name in self.rows:
-                part = [m[:, self.rows[name].to(m.device)] for m in part]
+            part = [m[here][:, rows.to(m.device)] for m in maps]
             conf = None if batch.conf is None else batch.conf[here]
-            terms.append((*self._nll(part, batch.labels[here], conf),
+            each = None if self.class_weight is None else self.class_weight[rows]
+            terms.append((*self._nll(part, batch.labels[here], conf, each),
                           len(here) / len(batch.sources)))
         return terms
 

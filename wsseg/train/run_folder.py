@@ -9,9 +9,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import re
+import weakref
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +27,64 @@ from wsseg.io.atomic import atomic_write, refuse_link
 MODEL, BEST, LOG, SETTINGS = "model.safetensors", "best.safetensors", "log.jsonl", "settings.json"
 LAST, BEFORE = "last.pt", "before.pt"
 _OURS = {MODEL, BEST, LOG, SETTINGS, LAST, BEFORE}
+_TEMPORARY = re.compile(r"\.ws-\d+-[0-9a-f]+\.tmp")  # a killed writer's
+_STATE = {"step", "net", "optimizer", "l2sp", "best"}
 
 
 class RunFolder:
     """Files of one run. mode: ``new``, ``overwrite`` or ``resume``."""
 
     def __init__(self, place: str, settings: dict[str, Any], mode: str = "new") -> None:
-        """Raises UsageError when the directory is in use, or is another run's."""
-        self.path, self.settings = Path(place), settings
-        refuse_link(self.path)
-        if self.path.exists() and not self.path.is_dir():
+        """Raises UsageError when the directory is not ours to write to, or is another run's,
+        WssegError when another process writes to it."""
+        self.path, self.settings, self._ours = Path(place), settings, True
+        present, earlier = self.claim(place, mode), self.path / SETTINGS
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            for name in present:
+                if mode == "overwrite" or _TEMPORARY.fullmatch(name):
+                    (self.path / name).unlink()
+            if mode == "resume" and earlier.exists():
+                self._same(json.loads(earlier.read_bytes()))
+        except OSError as error:
+            raise WssegError(f"cannot write to {place}: {error.strerror}") from None
+        except ValueError:
+            raise WssegError(f"{earlier} is damaged: start anew with --overwrite") from None
+        atomic_write(self.path / SETTINGS, _json(settings, indent=1))
+
+    @staticmethod
+    def claim(place: str, mode: str) -> set[str]:
+        """Return what a run's directory holds, changing nothing. Raises UsageError where it may
+        not be written to."""
+        path = Path(place)
+        refuse_link(path)
+        if place == "-":
+            raise UsageError("a run is a directory: name one with -o")
+        if path.exists() and not path.is_dir():
             raise UsageError(f"{place} exists and is no directory")
-        present = set(os.listdir(self.path)) if self.path.is_dir() else set()
-        if present - _OURS:
-            raise UsageError(f"{place} holds {sorted(present - _OURS)[0]}, which is no part of a "
-                             "training run: choose another output")
+        present = set(os.listdir(path)) if path.is_dir() else set()
+        odd = sorted(n for n in present - _OURS if not _TEMPORARY.fullmatch(n))
+        if odd:
+            raise UsageError(f"{place} holds {odd[0]}, which is no part of a training run: choose "
+                             "another output")
         if present and mode == "new":
             raise UsageError(f"{place} exists: add --resume to go on, or --overwrite")
-        self.path.mkdir(parents=True, exist_ok=True)
-        if mode == "overwrite":
-            for name in present:
-                (self.path / name).unlink()
-        if mode == "resume" and SETTINGS in present:
-            self._same(json.loads((self.path / SETTINGS).read_bytes()))
-        atomic_write(self.path / SETTINGS, _json(settings, indent=1))
+        return present
+
+    def _lock(self) -> None:
+        handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.close = weakref.finalize(self, os.close, handle)  #: lets others write to it
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WssegError(f"{self.path} is being written by another process") from None
 
     @classmethod
     def look(cls, place: str) -> RunFolder:
         """The directory of a run that another process writes, for loading alone."""
         folder = cls.__new__(cls)
-        folder.path, folder.settings = Path(place), {}
+        folder.path, folder.settings, folder._ours = Path(place), {}, False
         return folder
 
     def _same(self, earlier: dict[str, Any]) -> None:
@@ -79,15 +111,20 @@ class RunFolder:
 
     def load(self) -> tuple[dict[str, Any] | None, str]:
         """Return the newest checkpoint that is whole, None if there is none, and a note."""
-        note = ""
+        note, damaged = "", []
         for name in (LAST, BEFORE):
             path = self.path / name
             if not path.exists():
                 continue
             try:
-                return torch.load(path, map_location="cpu", weights_only=True), note
+                state = _whole(path)
+                if self._ours:
+                    for one in damaged:  # or it would be kept in place of the good one
+                        one.unlink()
+                return state, note
             except Exception as error:  # what a cut archive raises differs by where it is cut
                 note = f"{path} is damaged ({type(error).__name__}): going on from the one before"
+                damaged.append(path)
         if note:
             raise WssegError(f"no checkpoint in {self.path} can be read: start anew with "
                              "--overwrite")
@@ -98,7 +135,7 @@ class RunFolder:
         path = self.path / LOG
         if path.exists():
             kept = [line for line in path.read_bytes().splitlines(keepends=True)
-                    if line.endswith(b"\n") and json.loads(line).get("step", 0) <= step]
+                    if line.endswith(b"\n") and _step(line) <= step]
             atomic_write(path, b"".join(kept))
 
     def log(self, entry: dict[str, Any]) -> None:
@@ -110,6 +147,25 @@ class RunFolder:
 
     def write(self, name: str, data: bytes) -> None:
         atomic_write(self.path / name, data, sync=True)
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    """Read a checkpoint. Raises almost anything if it is damaged or none of ours."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:  # torch.load itself does not look at checksums
+            raise ValueError("checksum")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not _STATE <= state.keys():
+        raise ValueError("no checkpoint")
+    return state
+
+
+def _step(line: bytes) -> float:
+    """The step of a line of the log, beyond any for one that cannot be read."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
 
 
 def _json(value: Any, indent: int | None = None) -> bytes:

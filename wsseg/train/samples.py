@@ -20,6 +20,7 @@ from wsseg.train.sampling import Draw, Sampler
 from wsseg.train.tags import IGNORE, check_label, tags_of_boxes, tags_of_label, tags_vector
 
 MAPS = ("label", "scribble")
+STRONG = "strong"  #: name of the source whose labels are taken as true; all others are weak
 WEAK = ("tags", "boxes")
 
 
@@ -94,8 +95,9 @@ class Batch:
     """Augmented samples of one size, the strong ones first.
 
     photos: uint8 (B,3,h,w), channels last in memory; labels: uint8 or int32 (B,h,w), 255 where a
-    sample has none; conf: uint8 (B,h,w) or None; tags: bool (B,K); boxes: one (N,4), (N,) pair for
-    each sample; strong: how many come from the first source; sources: their names.
+    sample has none; conf: uint8 (B,h,w) or None; tags: bool (B,K), K the most classes of a source
+    where they differ; boxes: one (N,4), (N,) pair for
+    each sample; strong: how many come from the source ``STRONG``; sources: their names.
     """
 
     keys: list[str]
@@ -133,9 +135,9 @@ def augmented(sample: Sample, augment: Augment, seed: int) -> Sample:
                   None if sample.conf is None else warp.label(sample.conf, 0), sample.tags, boxes)
 
 
-def stacked(samples: Sequence[Sample], draws: Sequence[Draw], first: str) -> Batch:
-    """Return a batch of samples of one size, those of the source ``first`` in front."""
-    order = sorted(range(len(draws)), key=lambda i: draws[i].source != first)
+def stacked(samples: Sequence[Sample], draws: Sequence[Draw]) -> Batch:
+    """Return a batch of samples of one size, those of the source ``STRONG`` in front."""
+    order = sorted(range(len(draws)), key=lambda i: draws[i].source != STRONG)
     samples, draws = [samples[i] for i in order], [draws[i] for i in order]
     size = samples[0].photo.shape[:2]
     wide = any(s.label is not None and s.label.dtype != np.uint8 for s in samples)
@@ -147,12 +149,15 @@ def stacked(samples: Sequence[Sample], draws: Sequence[Draw], first: str) -> Bat
         if sample.conf is not None:
             conf = np.full((len(samples), *size), 255, np.uint8) if conf is None else conf
             conf[i] = sample.conf
+    tags = np.zeros((len(samples), max(len(s.tags) for s in samples)), bool)
+    for i, sample in enumerate(samples):
+        tags[i, :len(sample.tags)] = sample.tags
     photos = torch.from_numpy(np.stack([s.photo for s in samples])).permute(0, 3, 1, 2)
     boxes = [_NO_BOXES if s.boxes is None else (s.boxes.xyxy, s.boxes.classes) for s in samples]
     return Batch([s.key for s in samples], photos, torch.from_numpy(labels),
                  None if conf is None else torch.from_numpy(conf),
-                 torch.from_numpy(np.stack([s.tags for s in samples])), boxes,
-                 sum(d.source == first for d in draws), [d.seed for d in draws],
+                 torch.from_numpy(tags), boxes,
+                 sum(d.source == STRONG for d in draws), [d.seed for d in draws],
                  [d.source for d in draws])
 
 
@@ -167,12 +172,11 @@ class Loader:
                  threads: int = 2, rank: int = 0, world: int = 1) -> None:
         self.sources, self.sampler, self.augment = dict(sources), sampler, augment
         self.threads, self.rank, self.world = threads, rank, world
-        self.first = next(iter(self.sources))
 
     def batch(self, number: int) -> Batch:
         """Make one batch here and now."""
         draws = self.sampler.rank(number, self.rank, self.world)
-        return stacked([self._sample(d) for d in draws], draws, self.first)
+        return stacked([self._sample(d) for d in draws], draws)
 
     def _sample(self, draw: Draw) -> Sample:
         return augmented(self.sources[draw.source].load(draw.index), self.augment, draw.seed)
@@ -192,7 +196,7 @@ class Loader:
             try:
                 while ahead:
                     draws, futures = ahead.pop(0)
-                    batch = stacked([f.result() for f in futures], draws, self.first)
+                    batch = stacked([f.result() for f in futures], draws)
                     submit(1)
                     yield batch
             finally:
