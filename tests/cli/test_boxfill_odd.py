@@ -43,9 +43,9 @@ def test_hostile_boxes_are_filled_and_counted(method, counted, tmp_path):
 
     counts, said = counted(source, "--method", method, "--drop-bad", "--instances")
 
-    assert "1 boxes are outside their image, left out" in said
-    assert "1 boxes are the same as another one" in said
-    assert "1 boxes are as large as the image" in said
+    assert "1 box is outside its image, left out" in said
+    assert "1 box is the same as another one" in said
+    assert "1 box is as large as the image" in said
     assert "2 boxes are partly outside their image, cut off" in said
     del counts["not_found"], counts["not_agreed"]
     assert counts == {"boxes": 7, "empty": 0, "outside": 1, "duplicate": 1, "whole_image": 1,
@@ -76,7 +76,7 @@ def test_an_empty_or_turned_box_is_an_error_or_left_out(box, counted, tmp_path):
     counts, said = counted(source, "--method", "rect", "--drop-bad")
 
     assert "boxes[1] is empty" in complaint(done)
-    assert "1 boxes are empty or turned, left out" in said
+    assert "1 box is empty or turned, left out" in said
     assert (counts["empty"], counts["boxes"]) == (1, 1)
     record, = open_source(str(tmp_path / "out"))
     assert (record.get("label") > 0).sum() == 64

@@ -73,11 +73,17 @@ class Census:
         found = self.tally.total()
         for name, text in TEXTS.items():
             if found[name]:
-                flow.env.say(f"{found[name]} boxes {text}")
+                many = found[name] > 1
+                flow.env.say(f"{found[name]} boxes {text}" if many else f"1 box {_one(text)}")
         flow.env.say(f"{found['boxes']} boxes seen", 1)
         if path is not None:
             counts = {name: found[name] for name in ("boxes", *TEXTS)}
             atomic_write(Path(path), jsons.dump(counts, indent=1))
+
+
+def _one(text: str) -> str:
+    """What is said of one box."""
+    return text.replace("are ", "is ", 1).replace("in them", "in it").replace("their", "its")
 
 
 def _leave_out_empty(record: Record) -> int:
