@@ -106,14 +106,18 @@ def test_a_place_without_labels_costs_nothing(tmp_path):
 
 def test_label_maps_are_priced_as_masks_by_their_components(tmp_path):
     label = make_label(0)
-    label[2:4, 28:30] = 1  # a second cat
-    label[4, 30] = 1       # which touches this pixel by a corner
+    label[2:6, 28:32] = 1  # a second cat
+    label[6, 27] = 1       # which touches this pixel by a corner
+    label[20, 2] = 1       # a speck
     record = Record("a")
     record.set("label", label)
+    place = write_place(tmp_path / "p", [record])
 
-    row, = cost(write_place(tmp_path / "p", [record]), "--as", "masks")["rows"]
+    row, = cost(place, "--as", "masks")["rows"]
+    every, = cost(place, "--as", "masks", "--min-area", 1)["rows"]
 
     assert (row["classes"], row["objects"], row["seconds"]) == (2, 3, 3 * 79)
+    assert every["objects"] == 4
 
 
 def test_instance_maps_are_priced_by_their_segments(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -10,13 +11,14 @@ from typing import Any
 from wsseg.budget.costs import (DATASETS, DAY, WORKING_DAY, Labels, Statistics, seconds,
                                 spent)
 from wsseg.budget.prices import Prices, parse_mix
-from wsseg.errors import printable
+from wsseg.errors import UsageError, printable
 
 #: What the papers call a row: (name, kind, objects it is charged for).
 _ROWS = (("IL", "tags", "objects"), ("IL+C", "counts", "objects"),
          ("1Point", "points", "classes"), ("AllPoints", "points", "objects"),
          ("Squiggle", "scribble", "classes"), ("BB", "boxes", "objects"),
          ("Full", "masks", "objects"))
+ROW_NAMES = tuple(name for name, _, _ in _ROWS)
 _HEAD = ("", "labels", "images", "classes", "objects", "s/image", "seconds", "hours",
          "days of 8 h", "days of 24 h")
 
@@ -52,16 +54,24 @@ def place_rows(name: str, labels: dict[str, Labels], n_classes: int,
         or [Row(name, "none", 0, 0, 0, 0.0, n_classes)]
 
 
-def priced_dataset(prices: Prices, *, dataset: str, number: int | None = None,
+def priced_dataset(prices: Prices, *, dataset: str | Statistics, number: int | None = None,
                    mix: str | None = None, **statistics: float | None) -> list[Row]:
     """Return the paper's table 1 and Bearman's rows, or the rows of a mixture.
 
-    dataset: a key of DATASETS; statistics: values to use in place of its own, if not None.
-    number: images in each row, 1 by default. mix: see ``parse_mix``; its images are different
-    ones, so counts are charged with their tags.
+    dataset: a key of DATASETS, or measured statistics, whose rows lack what needs objects where
+    those are NaN; statistics: values to use in place of its own, if not None. number: images in
+    each row, 1 by default. mix: see ``parse_mix``; its images are different ones, so counts are
+    charged with their tags. Raises UsageError for a mixture that needs objects not known.
     """
-    known = DATASETS[dataset].changed(**statistics)
-    kinds = _ROWS if mix is None else [(dataset, kind, "objects") for kind in parse_mix(mix)]
+    known = dataset if isinstance(dataset, Statistics) else DATASETS[dataset]
+    name = known.source if isinstance(dataset, Statistics) else dataset
+    known = known.changed(**statistics)
+    kinds = _ROWS if mix is None else [(name, kind, "objects") for kind in parse_mix(mix)]
+    if math.isnan(known.mean_objects):
+        if mix is not None and {"points", "boxes", "masks"} & set(parse_mix(mix)):
+            raise UsageError(f"{name}: objects in an image are not known: add --mean-objects X")
+        kinds = [(name, kind, "classes") for name, kind, _ in kinds
+                 if kind in ("tags", "counts", "scribble") or name == "1Point"]
     numbers = repeat(1 if number is None else number) if mix is None else parse_mix(mix).values()
     rows = []
     for (name, kind, what), images in zip(kinds, numbers):

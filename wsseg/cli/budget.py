@@ -1,4 +1,4 @@
-"""ws-budget: what annotation costs, in seconds and days."""
+"""ws-budget: what annotation costs, in seconds and days, and what it buys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from wsseg.cli import _options
+from wsseg.cli import _budget_commands, _options
 from wsseg.cli._command import Group, tool
 from wsseg.errors import IncompleteError, RecordError, UsageError
 
@@ -16,12 +16,14 @@ _KINDS = ("tags", "counts", "points", "scribble", "boxes", "masks")
 
 @tool("ws-budget", Group)
 def main() -> None:
-    """Say what annotation costs: the time that people need to give labels.
+    """Say what annotation costs: the time that people need to give labels, and what it buys.
 
     \b
     Examples:
       ws-budget cost weak/             # what the labels in weak/ cost
       ws-budget cost --dataset voc     # what an image of PASCAL VOC costs
+      ws-budget curve f/*.json g/*.json --plot curves.png
+      ws-budget plan --days 2 f/*.json g/*.json
     """
 
 
@@ -30,25 +32,23 @@ def main() -> None:
               "maps, label maps or boxes as if a person had marked each of them like this.")
 @click.option("--dataset", type=click.Choice(("voc", "coco")),
               help="Price a data set by its published statistics; needs no INPUT.")
+@_budget_commands.STATISTICS
 @click.option("--number", type=click.IntRange(0), metavar="N", show_default="1",
-              help="With --dataset: number of images.")
-@click.option("--mix", metavar="KIND=N,...",
-              help="With --dataset: one budget for N images with labels of each KIND.")
-@click.option("--mean-classes", type=click.FloatRange(0), metavar="X",
-              help="With --dataset: classes in an image.")
-@click.option("--mean-objects", type=click.FloatRange(0), metavar="X",
-              help="With --dataset: objects in an image.")
-@click.option("--n-classes", type=click.IntRange(1), metavar="N",
-              help="Classes asked for in every image, not counting the background.")
-@click.option("--price", "prices", multiple=True, metavar="ACTION=SECONDS",
-              help="Change a price: tag, count, box, mask, point, click or scribble; may be "
-              "repeated.")
-@click.option("--prices", "price_file", type=click.File(encoding="utf-8-sig", errors="replace"),
-              metavar="FILE", help="Change prices by a CSV file with lines ACTION,SECONDS.")
+              help="With --dataset or --statistics: number of images.")
+@click.option("--mix", metavar="KIND=N,...", help="With --dataset or --statistics: one budget for "
+              "N images with labels of each KIND.")
+@click.option("--mean-classes", type=_budget_commands.Amount(), metavar="X",
+              help="With --dataset or --statistics: classes in an image.")
+@click.option("--mean-objects", type=_budget_commands.Amount(), metavar="X",
+              help="With --dataset or --statistics: objects in an image.")
+@_budget_commands.MIN_AREA
+@_budget_commands.N_CLASSES
+@_budget_commands.PRICE
+@_budget_commands.PRICES
 @_options.JSON
 @_options.flow(many=True, writes=False)
 def cost(flow, as_kind: str | None, prices: tuple[str, ...], price_file: Any, as_json: bool,
-         **given: Any) -> Any:
+         statistics: str | None, min_area: int, **given: Any) -> Any:
     """Say what the labels of each INPUT cost.
 
     Priced is the supervision recorded in a place: labels given for its records and labels
@@ -77,30 +77,37 @@ def cost(flow, as_kind: str | None, prices: tuple[str, ...], price_file: Any, as
     from wsseg.budget.prices import read_prices
     from wsseg.budget.report import as_json as plain, as_text, priced_dataset
 
+    if statistics is not None:
+        if given["dataset"]:
+            raise UsageError("--dataset and --statistics exclude each other")
+        from wsseg.cli._budget_read import statistics_from
+
+        given["dataset"] = statistics_from(flow.env, None, statistics)
     _check(flow, as_kind, **given)
     table = read_prices(prices, price_file)
     if given["dataset"]:
         rows = priced_dataset(table, **given)
     else:
         rows = [row for place in flow.inputs
-                for row in _place(flow, place, as_kind, given["n_classes"], table)]
+                for row in _place(flow, place, as_kind, given["n_classes"], min_area, table)]
     flow.env.out(json.dumps(plain(rows, table), indent=1) if as_json
                  else as_text(rows, add=not given["dataset"] or bool(given["mix"])))
     return flow.status()
 
 
-def _check(flow, as_kind: str | None, *, dataset: str | None, number: int | None,
+def _check(flow, as_kind: str | None, *, dataset: Any, number: int | None,
            mix: str | None, n_classes: int | None, **means: float | None) -> None:
     """Refuse options that contradict each other."""
     if dataset is None and {number, mix, *means.values()} != {None}:
-        raise UsageError("--number, --mix and --mean-... go with --dataset")
+        raise UsageError("--number, --mix and --mean-... go with --dataset or --statistics")
     if dataset is not None and (flow.inputs != ("-",) or as_kind is not None):
-        raise UsageError("--dataset needs no input: leave out INPUT and --as")
+        raise UsageError("--dataset and --statistics need no input: leave out INPUT and --as")
     if mix is not None and number is not None:
         raise UsageError("--mix has its own numbers of images: leave out --number")
 
 
-def _place(flow, place: str, as_kind: str | None, n_classes: int | None, table) -> list:
+def _place(flow, place: str, as_kind: str | None, n_classes: int | None,
+           min_area: int, table) -> list:
     """Return the rows of one place: what it records or, failing that, what it holds."""
     from wsseg.budget import costs, report
     from wsseg.io.header import Total
@@ -119,7 +126,7 @@ def _place(flow, place: str, as_kind: str | None, n_classes: int | None, table) 
         source.check_complete()
         given.supervision = source.end.supervision
     if not (whole and (before or given.supervision)):
-        for recorded, found in flow.map(partial(_marked, as_kind), source, batch=16):
+        for recorded, found in flow.map(partial(_marked, as_kind, min_area), source, batch=16):
             given.add("0", recorded)
             held.add("0", found)
     if flow.cut is not None:
@@ -128,14 +135,14 @@ def _place(flow, place: str, as_kind: str | None, n_classes: int | None, table) 
     return report.place_rows(source.where, labels, n_classes, table)
 
 
-def _marked(as_kind: str | None, record):
+def _marked(as_kind: str | None, min_area: int, record):
     """Return what the record says was given, and what it holds: kind -> (classes, objects)."""
     from wsseg.cli._supervision import count_masks, spent
 
     if as_kind is None:
         return record.supervision, {} if record.supervision else spent(record)
     if "instance" in record or "label" in record:
-        return {}, {as_kind: count_masks(record)}
+        return {}, {as_kind: count_masks(record, min_area)}
     for kind in ("masks", "boxes"):
         if kind in record:
             classes = record.get(kind).classes.tolist()
@@ -143,6 +150,9 @@ def _marked(as_kind: str | None, record):
     raise RecordError(f"--as {as_kind} needs objects: instance, label, masks or boxes (it holds "
                       f"{', '.join(sorted(record.kinds()))})")
 
+
+for command in _budget_commands.COMMANDS:
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()
