@@ -96,6 +96,12 @@ def test_the_two_parts_are_the_whole(many, tmp_path):
     assert split(tmp_path / "both") == (strong, weak)
 
 
+def test_a_place_that_does_not_say_its_kinds_keeps_its_strong_labels(tmp_path):
+    place = write_place(tmp_path / "in", (make_record(i, "label") for i in range(6)), kinds=())
+    run(["ws-weaken", place, "--count", "4", "--part", "strong", "-o", tmp_path / "out"])
+    assert len(split(tmp_path / "out")[0]) == 4
+
+
 def test_the_strong_part_is_the_input_byte_for_byte(many, tmp_path):
     run(["ws-weaken", many, "--count", "5", "--part", "strong", "-o", tmp_path / "out"])
 

@@ -77,8 +77,9 @@ def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, su
     step = partial(_weaken.step, wanted=wanted, strong=chosen, seed=seed, pen=pen,
                    random_points=random_points, min_area=min_area, keep=flow.keep)
     kinds = ["scribble" if k == "scribbles" else k for k in wanted]
+    masks = ("instance", "label")
     strong = () if chosen is None or part == "weak" else \
-        [k for k in ("instance", "label") if k in source.header.kinds]
+        [k for k in masks if k in (source.header.kinds or masks)]
     return flow.run(step, source, reads=() if strong else ("label", "instance"),
                     writes=(*kinds, *strong))
 
