@@ -7,9 +7,10 @@ import json
 import click
 import pytest
 
-from tests.conftest import complaint, run
+from tests.conftest import ROOT, complaint, run
 from wsseg.cli._command import run as run_here
 from wsseg.cli._command import tool
+from wsseg.cli._env import Env
 from wsseg.cli._recipe import RECIPE
 from wsseg.errors import ExitStatus
 
@@ -115,3 +116,14 @@ def test_what_was_resolved_is_stored(tmp_path, capfd, monkeypatch):
     capfd.readouterr()
     models = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("run", "plain")]
     assert models[0][-1000:] == models[1][-1000:]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples/recipes").glob("*.json")),
+                         ids=lambda path: path.stem)
+def test_the_recipes_that_we_ship_are_options_of_ws_train(path):
+    from wsseg.cli.train import main as train
+
+    context = train.make_context("ws-train", ["--recipe", str(path), "-o", "run"], obj=Env("x"))
+    found = json.loads(path.read_text())
+    assert {"backbone", "head", "crop", "lr"} <= set(found)
+    assert context.params["lr"] == found["lr"] and context.params["head"] == found["head"]
