@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,7 +142,7 @@ class Trainer:
             batch = next(batches).to(self.device)
             keys += batch.keys
             hold = part + 1 < plan.accumulate and hasattr(self.model, "no_sync")
-            with self.model.no_sync() if hold else _nothing():
+            with self.model.no_sync() if hold else nullcontext():
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
                     sums, counts, weights = self.model(batch)
                 loss, shown = joint_loss(sums, counts, weights)
@@ -205,11 +206,3 @@ def joint_loss(sums: Tensor, counts: Tensor, weights: Tensor) -> tuple[Tensor, T
     dist.all_reduce(joint)
     factors = joint[2] / world / joint[1].clamp_min(1e-9)
     return (factors * sums).sum() * world, (factors * joint[0]).sum()
-
-
-class _nothing:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
