@@ -1,118 +1,125 @@
-"""What ws-eval computes and prints."""
+"""Label maps against the truth: what ws-eval computes for --metric miou."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from wsseg.cli._differ import refuse_other_classes, turned
+from wsseg.cli._differ import turned
 from wsseg.cli._flow import Flow
-from wsseg.errors import RecordError, UsageError, WssegError
+from wsseg.cli._pairing import Pair, Scope, compare
+from wsseg.errors import RecordError, WssegError
 from wsseg.io.codec import check_classes
-from wsseg.io.folder import FolderSource
-from wsseg.io.record import Record
-from wsseg.io.source import Source
 from wsseg.metrics.iou import SegmentationScore, matrix_of, pair_counts, segmentation_score
+from wsseg.metrics.panoptic import mean_of
 
-_BATCH = 16
 _MERGED = 4096  # records whose counts are held before they are added up
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
-    """One evaluation. matrix: int64 (C, C + 1) as ``confusion_matrix`` returns it; digest: of
-    the scored keys; unscored: true records without prediction; untrue: the reverse."""
+    """One evaluation. matrix: int64 (C, C + 1) as ``confusion_matrix`` returns it; bands: width
+    -> matrix of the band along boundaries; counts: rows of ``pair_counts`` of each record, if
+    they were kept."""
 
-    prediction: str
-    truth: str
-    names: tuple[str, ...] | None
+    scope: Scope
     matrix: np.ndarray
-    score: SegmentationScore
-    records: int
-    digest: str
-    unscored: int | None
-    untrue: int | None
-    failed: int
+    bands: dict[int, np.ndarray]
+    counts: list[np.ndarray] | None = None
+    main = "miou"
 
-    def class_name(self, number: int) -> str:
-        return self.names[number] if self.names else str(number)
+    @cached_property
+    def score(self) -> SegmentationScore:
+        return segmentation_score(self.matrix)
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """Pixels hit, true and predicted of each record and class, int64 (N, 3, C)."""
+        n = len(self.matrix)
+        rows = np.concatenate(self.counts)
+        record = np.repeat(np.arange(len(self.counts)), [len(c) for c in self.counts])
+        known = rows[:, 0] != 255
+        t, p, number = rows[known].T
+        record = record[known]
+        result = np.zeros((len(self.counts), 3, n), np.int64)
+        hit, given = t == p, p != 255
+        np.add.at(result, (record[hit], 0, t[hit]), number[hit])
+        np.add.at(result, (record, 1, t), number)
+        np.add.at(result, (record[given], 2, p[given]), number[given])
+        return result
+
+    @property
+    def of_class(self) -> np.ndarray:
+        return self.score.iou
+
+    def summary(self) -> dict[str, float]:
+        """Return the scores that have intervals."""
+        return {"miou": self.score.miou}
+
+    def resampled(self, rows: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
+        """Return weights of the records in ``rows`` (B, N) -> scores of ``summary`` (M, B)."""
+        from wsseg.metrics.bootstrap import miou_of_sums
+
+        score = miou_of_sums(self.sums[list(rows)])
+        return lambda weights: score(weights)[None]
+
+    def of_images(self) -> dict[str, np.ndarray]:
+        """Return scores of each record alone, float64 (N,)."""
+        hit, true, guess = np.moveaxis(self.sums, 1, 0).astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            iou = hit / (true + guess - hit)
+            return {"miou": mean_of(iou), "pixel_accuracy": hit.sum(1) / true.sum(1),
+                    "covered": guess.sum(1) / true.sum(1)}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return figures by class."""
+        score = self.score
+        return [{"iou": score.iou[c], "precision": score.precision[c],
+                 "recall": score.recall[c], "pixels": int(score.pixels[c])}
+                for c in range(len(score.iou))]
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """One key's prediction (None: there is none) and truth."""
-
-    key: str
-    prediction: Record | None
-    truth: Record
-
-
-def run(flow: Flow, missing: str) -> Result:
+def run(flow: Flow, missing: str, *, keep: bool = False, bands: Sequence[int] = ()) -> Result:
     """Score every record that both places hold, and those that ``missing`` says.
 
-    Raises UsageError when there is none, or when the places' class names disagree.
+    keep: keep what was counted for each record; bands: widths of bands along the true
+    boundaries. Raises UsageError as ``compare`` does.
     """
-    prediction, truth = (flow.open(place, as_kind="label") for place in flow.inputs)
-    names = _class_names(prediction, truth)
-    tally = _Tally(flow, names)
-    flow.lenient = missing != "error"
-    if hasattr(prediction, "get") or hasattr(truth, "get"):
-        _paired(flow, tally, prediction, truth, missing)
+    tallies = [_Tally(keep), *(_Tally(False) for _ in bands)]
+
+    def take(found: tuple[np.ndarray, ...]) -> None:
+        for tally, counts in zip(tallies, found):
+            tally.add(counts)
+
+    scope = compare(flow, missing,
+                    lambda names: partial(_compare, names=names, bands=tuple(bands)), take)
+    merged = _merged(tallies[0].counts)
+    if scope.names:
+        n = len(scope.names)
     else:
-        raise UsageError("one of PREDICTION and TRUTH must be a directory or an HDF5 file")
-    unscored = untrue = None
-    if hasattr(truth, "get"):
-        chosen = [k for k in flow.selected(truth)
-                  if k not in tally.keys and k not in flow.failed_keys]
-        unscored = len(chosen)
-        if missing == "error" and flow.cut is None:
-            _refuse(chosen)
-        if missing == "wrong" and chosen:
-            _all_wrong(flow, tally, truth, set(chosen))
-            unscored = 0
-    if hasattr(prediction, "get"):
-        untrue = len(set(flow.selected(prediction)) - set(tally.keys))
-    if not tally.keys:
-        raise UsageError("no record was scored" + ("" if flow.failed else ": do "
-                         f"{prediction.where} and {truth.where} hold the same keys?"))
-    matrix = tally.matrix
-    return Result(prediction.where, truth.where, names, matrix,
-                  segmentation_score(matrix), len(tally.keys), _digest(tally.keys),
-                  unscored, untrue, flow.failed)
+        seen = merged[:, :2]
+        n = 1 + int(seen.max(where=seen != 255, initial=-1))
+    return Result(scope, matrix_of(merged, n),
+                  {w: matrix_of(_merged(t.counts), n) for w, t in zip(bands, tallies[1:])},
+                  tallies[0].counts if keep else None)
 
 
 class _Tally:
-    """Adds up pairs of labels; the classes are those seen where names are unknown."""
+    """Counts of pairs of labels, by record or merged now and then."""
 
-    def __init__(self, flow: Flow, names: Sequence[str] | None) -> None:
-        self._flow, self._names = flow, names
-        self.keys: dict[str, None] = {}
-        self._counts: list[np.ndarray] = []
+    def __init__(self, keep: bool) -> None:
+        self.counts: list[np.ndarray] = []
+        self._keep = keep
 
-    def take(self, source: Source) -> None:
-        step = partial(_compare, names=self._names)
-        for key, counts in self._flow.map(step, source, batch=_BATCH):
-            self.keys[key] = None
-            self._counts.append(counts)
-            if len(self._counts) == _MERGED:
-                self._counts = [_merged(self._counts)]
-
-    @property
-    def matrix(self) -> np.ndarray:
-        counts = _merged(self._counts)
-        if self._names:
-            n = len(self._names)
-        else:
-            seen = counts[:, :2]
-            n = 1 + int(seen.max(where=seen != 255, initial=-1))
-        return matrix_of(counts, n)
+    def add(self, counts: np.ndarray) -> None:
+        self.counts.append(counts)
+        if len(self.counts) == _MERGED and not self._keep:
+            self.counts = [_merged(self.counts)]
 
 
 def _merged(counts: list[np.ndarray]) -> np.ndarray:
@@ -124,63 +131,15 @@ def _merged(counts: list[np.ndarray]) -> np.ndarray:
     return np.stack([codes >> 16, codes & 0xffff, total], axis=1)
 
 
-def _refuse(lacking: Sequence[str]) -> None:
-    if lacking:
-        raise UsageError(f"{len(lacking)} true records have no prediction: "
-                         f"{', '.join(lacking[:5])}{' ...' if len(lacking) > 5 else ''} "
-                         "(--missing skip or wrong, or choose records with --keys)")
-
-
-def _paired(flow: Flow, tally: _Tally, prediction: Source, truth: Source, missing: str) -> None:
-    """Compare what both hold; the one that is a stream leads."""
-    swap = not hasattr(truth, "get")
-    lead, other = (truth, prediction) if swap else (prediction, truth)
-    there = set(other.keys())
-    lacking: list[str] = []
-    if not swap or missing == "skip":
-        flow.only = there.__contains__
-
-    def pair(record: Record) -> _Pair:
-        if record.key not in there:
-            lacking.append(record.key)
-            return _Pair(record.key, None, record)
-        found = other.get(record.key)
-        return _Pair(record.key, *((found, record) if swap else (record, found)))
-
-    flow.wrap = pair
-    flow.portable = isinstance(other, FolderSource)
-    try:
-        tally.take(lead)
-    finally:
-        flow.only = flow.wrap = None
-    if missing == "error" and flow.cut is None:
-        _refuse(lacking)
-
-
-def _all_wrong(flow: Flow, tally: _Tally, truth: Source, keys: set[str]) -> None:
-    flow.only = keys.__contains__
-    flow.wrap = lambda record: _Pair(record.key, None, record)
-    tally.take(truth)
-    flow.only = flow.wrap = None
-
-
-def _class_names(prediction: Source, truth: Source) -> tuple[str, ...] | None:
-    ours, theirs = prediction.header.classes, truth.header.classes
-    refuse_other_classes(prediction, truth)
-    return theirs if theirs is not None else ours
-
-
-def _compare(pair: _Pair, *, names: Sequence[str] | None) -> tuple[str, np.ndarray]:
-    """Return the key and the counts of pairs of labels of one record."""
+def _compare(pair: Pair, *, names: Sequence[str] | None, bands: tuple[int, ...]
+             ) -> tuple[str, tuple[np.ndarray, ...]]:
+    """Return the key and the counts of pairs of labels of one record, whole and in bands."""
     truth = pair.truth.get("label")
     if pair.prediction is None:
         prediction = np.full_like(truth, 255)
     else:
         prediction = pair.prediction.get("label")
-    if truth.shape != prediction.shape:
-        raise RecordError(f"prediction is {prediction.shape[0]}x{prediction.shape[1]}, truth is "
-                          f"{truth.shape[0]}x{truth.shape[1]}"
-                          f"{turned(truth.shape, prediction.shape)}")
+    check_sizes(truth.shape, prediction.shape)
     if truth.dtype != prediction.dtype:
         truth, prediction = truth.astype(np.uint16), prediction.astype(np.uint16)
     counts = pair_counts(truth, prediction)
@@ -192,61 +151,19 @@ def _compare(pair: _Pair, *, names: Sequence[str] | None) -> tuple[str, np.ndarr
                     check_classes(labels, names)
                 except RecordError as fault:
                     raise RecordError(f"{what}: {fault}") from None
-    return pair.key, counts
+    if not bands:
+        return pair.key, (counts,)
+    from wsseg.metrics.boundary import boundary_band
+
+    inside = (boundary_band(truth, width) for width in bands)
+    return pair.key, (counts, *(pair_counts(truth[b], prediction[b]) for b in inside))
 
 
-def _digest(keys: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:12]
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 6)
-
-
-def as_json(result: Result) -> str:
-    """Return the result as JSON; what is undefined is null."""
-    score = result.score
-    rows: list[dict[str, Any]] = [
-        {"class": result.class_name(i), "id": i, "iou": _number(score.iou[i]),
-         "precision": _number(score.precision[i]), "recall": _number(score.recall[i]),
-         "pixels": int(score.pixels[i])} for i in range(len(score.iou))]
-    return json.dumps({
-        "miou": _number(score.miou), "pixel_accuracy": _number(score.pixel_accuracy),
-        "mean_accuracy": _number(score.mean_accuracy), "covered": _number(score.covered),
-        "classes_scored": score.scored, "records": result.records, "keys": result.digest,
-        "unscored": result.unscored, "untrue": result.untrue, "failed": result.failed,
-        "prediction": result.prediction, "truth": result.truth, "classes": rows,
-        "confusion": result.matrix.tolist()}, indent=1)
-
-
-def _percent(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{100 * value:.2f}"
-
-
-def as_table(result: Result, sort: str) -> str:
-    """Return the result for people: one row a class, the means, and what was scored."""
-    score = result.score
-    order = [i for i in range(len(score.iou)) if not math.isnan(score.iou[i])]
-    if sort == "iou":
-        order.sort(key=lambda i: -score.iou[i])
-    width = max(5, *(len(result.class_name(i)) for i in order), 5)
-    lines = [f"{'class':{width}}  {'IoU':>6} {'prec.':>6} {'recall':>6} {'pixels':>10}"]
-    lines += [f"{result.class_name(i):{width}}  {_percent(score.iou[i]):>6} "
-              f"{_percent(score.precision[i]):>6} {_percent(score.recall[i]):>6} "
-              f"{score.pixels[i]:>10}" for i in order]
-    left_out = len(score.iou) - score.scored
-    lines.append(f"{'mean':{width}}  {_percent(score.miou):>6}   over {score.scored} classes"
-                 + (f" ({left_out} in neither, left out)" if left_out else ""))
-    lines.append(f"pixel accuracy {_percent(score.pixel_accuracy)} %, mean class accuracy "
-                 f"{_percent(score.mean_accuracy)} %, {_percent(score.covered)} % of the pixels "
-                 "were given a class")
-    text = f"{result.records} records scored (keys {result.digest})"
-    for count, what in ((result.unscored, "true records have no prediction"),
-                        (result.untrue, "predictions have no truth"),
-                        (result.failed, "records failed")):
-        if count:
-            text += f"; {count} {what}"
-    return "\n".join([*lines, text])
+def check_sizes(truth: Sequence[int], prediction: Sequence[int]) -> None:
+    """Raise RecordError unless both (height, width) are the same."""
+    if tuple(truth) != tuple(prediction):
+        raise RecordError(f"prediction is {prediction[0]}x{prediction[1]}, truth is "
+                          f"{truth[0]}x{truth[1]}{turned(truth, prediction)}")
 
 
 def plot_confusion(result: Result, path: str) -> None:
@@ -265,12 +182,14 @@ def plot_confusion(result: Result, path: str) -> None:
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    labels = [result.class_name(i) for i in shown]
+    labels = [result.scope.class_name(i) for i in shown]
     axes.set_xticks(range(len(shown) + 1), [*labels, "none"], rotation=90)
     axes.set_yticks(range(len(shown)), labels)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(f"share of each true class (mIoU {_percent(result.score.miou)})")
+    miou = result.score.miou
+    axes.set_title("share of each true class (mIoU "
+                   f"{'n/a' if math.isnan(miou) else f'{100 * miou:.2f}'})")
     for y, x in np.argwhere(share >= 0.005):
         axes.text(x, y, f"{100 * share[y, x]:.0f}", ha="center", va="center", fontsize=7,
                   color="white" if share[y, x] > 0.5 else "black")

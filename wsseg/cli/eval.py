@@ -9,41 +9,97 @@ from wsseg.cli._command import tool
 
 
 @tool("ws-eval")
-@click.argument("prediction", metavar="PREDICTION")
-@click.argument("truth", metavar="TRUTH")
+@click.argument("places", nargs=-1, metavar="PREDICTION... TRUTH")
+@click.option("--metric", type=click.Choice(["miou", "ap", "pq"]), default="miou",
+              show_default=True, help="Mean IoU of label maps, average precision of instances, or "
+              "panoptic quality.")
 @_options.JSON
-@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Draw the confusion matrix into a .png, .svg or .pdf.")
+@click.option("--tsv", is_flag=True, help="Write tab-separated values, a row for each class.")
+@click.option("--sort", type=click.Choice(["class", "iou"]), default="class", show_default=True,
+              help="Order of the table: by class or by score.")
 @click.option("--missing", type=click.Choice(["error", "skip", "wrong"]), default="error",
               show_default=True, help="When a true record has no prediction: refuse, leave it "
-              "out, or count all its pixels as wrong.")
-@click.option("--sort", type=click.Choice(["class", "iou"]), default="class", show_default=True,
-              help="Order of the table.")
+              "out, or count all its pixels and segments as missed.")
+@click.option("--bootstrap", type=click.IntRange(1, 1_000_000), metavar="N",
+              help="Add 95 % intervals from N resamples of the records, and of several "
+              "predictions all differences. 1000 is usual.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of --bootstrap.")
+@click.option("--per-image", type=click.Path(dir_okay=False), metavar="FILE",
+              help="Write each record's scores as tab-separated values, the worst first.")
+@click.option("--full", metavar="SCORE", help="What full supervision reaches, as a percentage or "
+              "a place of predictions: adds the remaining gap.")
+@click.option("--baseline", metavar="SCORE", help="What a weak baseline reaches: adds how much of "
+              "its gap to --full is gone.")
+@click.option("--trimap", type=click.IntRange(1, 1000), multiple=True, metavar="WIDTH",
+              help="miou: score also the pixels within WIDTH of a true boundary. May be repeated.")
+@click.option("--quality", is_flag=True, help="miou: judge labels that leave pixels out, by "
+              "coverage and by what they say where they say something.")
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE",
+              help="miou: draw the confusion matrix into a .png, .svg or .pdf.")
+@click.option("--rule", type=click.Choice(["coco", "voc", "voc2007"]),
+              help="ap: how detections are matched and precision is averaged.  [default: coco]")
+@click.option("--thresholds", metavar="IOU", help="ap: START:STEP:STOP or a list.  [default: "
+              "0.5:0.05:0.95 by coco's rule, 0.1:0.1:0.9 by VOC's]")
+@click.option("--ranking", type=click.Choice(["score", "confidence", "oracle"]),
+              help="ap: rank by the scores given, by the mean probability of the class in the "
+              "score map beside them, or by the truth.  [default: score]")
+@click.option("--unlabelled", type=click.Choice(["void", "background"]),
+              help="ap, pq: what lies outside of all true segments where the truth has no label "
+              "map to tell.  [default: void]")
 @_options.flow(writes=False, positional=False)
-def main(flow, prediction, truth, as_json, plot, missing, sort):
-    """Score label maps against the truth: mIoU, pixel accuracy and a table of classes.
+def main(flow, places, as_json, tsv, sort, **given):
+    """Score predictions against the truth: mIoU, AP or PQ, by class and on average.
 
-    PREDICTION and TRUTH are places of label maps; one of them may be -. All figures come from
-    one confusion matrix over all records. Pixels whose truth is 255 are left out; a prediction
-    of 255 is a wrong one. A class that neither truth nor prediction has is left out of the
-    means, which say how many classes they are over.
+    PREDICTION and TRUTH are places; one of them may be -. Several predictions are scored in one
+    table.
+
+    miou: label maps. All figures come from one confusion matrix over all records. Pixels whose
+    truth is 255 are left out; a prediction of 255 is a wrong one. A class that neither truth nor
+    prediction has is left out of the means, which say how many classes they are over.
+
+    ap: instance maps or masks. coco: a detection takes the best object not yet taken, 101-point
+    average, thresholds .5:.05:.95 (as Cityscapes has them); voc: the best object, wrong if it is
+    taken, area under the curve, AP^r_vol over .1:.1:.9; voc2007: the same with 11 points. Of an
+    image and class, the best 100 count.
+
+    pq: instance maps, by the rules of the COCO panoptic API.
+
+    In ap and pq, pixels of the truth without segment are what its label map says: 255 is void,
+    background is nothing, another class is a crowd of it.
 
     \b
     Examples:
       ws-eval masks/ SegmentationClass --classes voc --keys val.txt
       ws-boxfill boxes/ --images JPEGImages | ws-eval - SegmentationClass --classes voc
       ws-eval a.h5 truth.tar --json | jq .miou
-      ws-eval masks/ truth/ --plot confusion.png
+      ws-eval a/ b/ truth/ --bootstrap 1000
+      ws-eval pfa/ truth/ --full 71.5 --baseline 64.3 --trimap 3 --trimap 10
+      ws-eval panoptic/ truth/ --metric pq
+      ws-eval rsis/ truth/ --metric ap --rule voc --thresholds 0.5
+      ws-eval masks/ truth/ --plot confusion.png --per-image images.tsv
     """
-    from wsseg.cli import _score
+    from wsseg.cli._evaluation import evaluate, plan
+    from wsseg.errors import UsageError
 
-    flow.inputs = (prediction, truth)
-    score = _score.run(flow, missing)
-    status = flow.status()
-    if plot:
-        _score.plot_confusion(score, plot)
-    flow.env.out(_score.as_json(score) if as_json else _score.as_table(score, sort))
-    return status
+    if as_json and tsv:
+        raise UsageError("--json and --tsv exclude each other")
+    made, predictions, truth = plan(flow, places, **given)
+    found = evaluate(flow, made, predictions, truth)
+    if given["plot"]:
+        from wsseg.cli._score import plot_confusion
+
+        plot_confusion(found.results[0], given["plot"])
+    from wsseg.cli._eval_text import as_text, class_order
+
+    if as_json or tsv:
+        from wsseg.cli._eval_json import as_json as dump, as_tsv
+
+        text = (dump(found, given["quality"]) if as_json else as_tsv(found, class_order(sort)))
+    else:
+        text = as_text(found, sort, given["quality"])
+    flow.env.out(text)
+    return found.status
 
 
 if __name__ == "__main__":

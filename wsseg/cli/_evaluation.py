@@ -1,0 +1,224 @@
+"""Several predictions against one truth: scores, intervals, differences, gaps, single images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from wsseg.cli import _score
+from wsseg.cli._flow import Flow
+from wsseg.cli._instances import (How, PanopticResult, PrecisionResult, run_ap, run_pq,
+                                  thresholds)
+from wsseg.errors import ExitStatus, UsageError
+from wsseg.io.atomic import atomic_write
+from wsseg.metrics.bootstrap import Difference, Interval, difference, interval, resamples
+from wsseg.metrics.gap import Gap, gap
+
+Result = _score.Result | PrecisionResult | PanopticResult
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for. baseline, full: percentages or places; times: resamples, 0 for none."""
+
+    metric: str = "miou"
+    missing: str = "error"
+    how: How = How()
+    bands: tuple[int, ...] = ()
+    times: int = 0
+    seed: int = 0
+    per_image: str | None = None
+    baseline: str | None = None
+    full: str | None = None
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """How much better one prediction is than another, both by their place in the table."""
+
+    one: int
+    other: int
+    score: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was found. intervals, by score, and gaps are of each prediction, or none."""
+
+    plan: Plan
+    results: list[Result]
+    intervals: list[dict[str, Interval]]
+    differences: list[Pairwise]
+    gaps: list[Gap]
+    full: float | None
+    baseline: float | None
+    status: ExitStatus
+
+
+def plan(flow: Flow, places: Sequence[str], **given) -> tuple[Plan, tuple[str, ...], str]:
+    """Return the plan, the predictions and the truth from the words of the command line.
+
+    Raises UsageError for options that contradict each other.
+    """
+    if len(places) < 2:
+        raise UsageError(f"PREDICTION and TRUTH are needed; got {len(places)} place" if places
+                         else "PREDICTION and TRUTH are needed; got none")
+    *predictions, truth = places
+    if list(places).count("-") > 1:
+        raise UsageError("only one input can be standard input")
+    metric = given["metric"]
+    for name, of in (("--trimap", "miou"), ("--quality", "miou"), ("--plot", "miou"),
+                     ("--rule", "ap"), ("--thresholds", "ap"), ("--ranking", "ap")):
+        if given[name[2:]] and metric != of:
+            raise UsageError(f"{name} is for --metric {of}")
+    if given["unlabelled"] and metric == "miou":
+        raise UsageError("--unlabelled is for --metric ap and pq")
+    if given["baseline"] and not given["full"]:
+        raise UsageError("--baseline needs --full: the gap is between them")
+    anew = [p for p in (given["full"], given["baseline"]) if p and _number(p) is None]
+    if truth == "-" and (len(predictions) > 1 or anew):
+        raise UsageError("a truth from standard input can be read only once: write it to a "
+                         "directory first")
+    if "-" in anew:
+        raise UsageError("--full and --baseline are percentages or places, not standard input")
+    if given["plot"] and len(predictions) > 1:
+        raise UsageError("--plot draws the confusion matrix of one prediction")
+    rule = given["rule"] or "coco"
+    how = How(rule, thresholds(given["thresholds"], rule), given["ranking"] or "score",
+              given["unlabelled"] != "background")
+    made = Plan(metric, given["missing"], how, tuple(dict.fromkeys(given["trimap"])),
+                given["bootstrap"] or 0, given["seed"], given["per_image"],
+                given["baseline"], given["full"])
+    flow.inputs = tuple(places)
+    return made, tuple(predictions), truth
+
+
+def evaluate(flow: Flow, plan: Plan, predictions: Sequence[str], truth: str) -> Evaluation:
+    """Score every prediction. Raises UsageError where records cannot be compared."""
+    status = ExitStatus.OK
+
+    def score(place: str) -> Result:
+        nonlocal status
+        part = replace(flow, inputs=(place, truth), failed=0, failed_keys=set())
+        result = _run(part, plan)
+        status = max(status, part.status())
+        return result
+
+    results = [score(place) for place in predictions]
+    limits = [None if value is None else _value(value, score)
+              for value in (plan.full, plan.baseline)]
+    gaps = [gap(_main(r), *limits) for r in results] if limits[0] is not None else []
+    intervals, differences = _resampled(results, plan) if plan.times else ([], [])
+    if plan.per_image:
+        atomic_write(Path(plan.per_image), image_table(results).encode())
+    return Evaluation(plan, results, intervals, differences, gaps, *limits, status)
+
+
+def _run(flow: Flow, plan: Plan) -> Result:
+    if plan.metric == "ap":
+        return run_ap(flow, plan.missing, plan.how)
+    if plan.metric == "pq":
+        return run_pq(flow, plan.missing, plan.how)
+    return _score.run(flow, plan.missing, keep=bool(plan.times or plan.per_image),
+                      bands=plan.bands)
+
+
+def _main(result: Result) -> float:
+    return result.summary()[result.main]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _value(text: str, score) -> float:
+    """Return a share from a percentage, or the score of a place."""
+    number = _number(text)
+    if number is None:
+        return _main(score(text))
+    if not (math.isfinite(number) and 0 <= number <= 100):
+        raise UsageError(f"{text} is no percentage (a directory of that name is ./{text})")
+    return number / 100
+
+
+def _rows(result: Result, keys: Sequence[str]) -> list[int]:
+    place = {key: i for i, key in enumerate(result.scope.keys)}
+    return [place[key] for key in keys]
+
+
+def _resampled(results: list[Result], plan: Plan
+               ) -> tuple[list[dict[str, Interval]], list[Pairwise]]:
+    """Return intervals of each prediction and differences of all pairs, from the same resamples."""
+    first = results[0].scope
+    for other in results[1:]:
+        lacking = set(first.keys) ^ set(other.scope.keys)
+        if lacking:
+            raise UsageError(f"{first.prediction} and {other.scope.prediction} were scored on "
+                             f"different records, for example {min(lacking)}: use --missing "
+                             "wrong, or --keys for those that all have")
+    keys = sorted(first.keys)
+    if len(keys) < 2:
+        raise UsageError("--bootstrap needs at least two records")
+    scores = [r.resampled(_rows(r, keys)) for r in results]
+    drawn = resamples(scores, len(keys), plan.times, plan.seed)
+    names = [list(r.summary()) for r in results]
+    intervals = [{name: interval(row, LEVEL) for name, row in zip(mine, values)}
+                 for mine, values in zip(names, drawn)]
+    differences = []
+    for i in range(len(results)):
+        for j in range(i + 1, len(results)):
+            for name in names[i]:
+                if name in names[j]:
+                    differences.append(Pairwise(i, j, name, difference(
+                        results[i].summary()[name], results[j].summary()[name],
+                        drawn[i][names[i].index(name)], drawn[j][names[j].index(name)], LEVEL)))
+    return intervals, differences
+
+
+def image_table(results: list[Result]) -> str:
+    """Return the scores of each record as tab-separated values, the worst by the first
+    prediction first; what is undefined is empty."""
+    columns: dict[str, dict[str, float]] = {}
+    for number, result in enumerate(results):
+        for name, values in result.of_images().items():
+            title = name if len(results) == 1 else f"{name}:{result.scope.prediction}"
+            while title in columns:
+                title += f"#{number + 1}"
+            columns[title] = dict(zip(result.scope.keys, values.tolist()))
+    order = image_order(results[0])
+    order += sorted({k for r in results for k in r.scope.keys} - set(order))
+    lines = ["\t".join(plain(c) for c in ("key", *columns))]
+    lines += ["\t".join([key, *(cell(values.get(key)) for values in columns.values())])
+              for key in order]
+    return "\n".join(lines) + "\n"
+
+
+def image_order(result: Result) -> list[str]:
+    """Return the scored keys, the worst first and those without a score last."""
+    values = result.of_images()[result.main].tolist()
+    return [key for _, _, key in sorted(
+        (math.isnan(value), value if value == value else 0, key)
+        for key, value in zip(result.scope.keys, values))]
+
+
+def plain(text: str) -> str:
+    """Return text as one cell of tab-separated values."""
+    return " ".join(str(text).split())
+
+
+def cell(value: float | int | bool | None) -> str:
+    """Return a figure as one cell; what is undefined is empty."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    return f"{value:.6f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,124 @@
+"""Records as regions: instance maps with void, background and crowds told apart, and masks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wsseg.errors import RecordError
+from wsseg.io.codec import check_instance
+from wsseg.io.jsons import parse, read_segments
+from wsseg.io.kinds import background_id
+from wsseg.io.png import decode_labels
+from wsseg.io.record import Record
+from wsseg.io.values import InstanceMap
+from wsseg.metrics.iou import pair_counts
+from wsseg.metrics.overlaps import Regions, map_regions, mean_confidence, run_regions
+
+#: Class -> whether it is one of things.
+Things = dict[int, bool]
+
+
+def predicted_regions(record: Record) -> tuple[Regions, Things]:
+    """Return the regions of a prediction. Raises RecordError if it holds neither an instance
+    map nor masks."""
+    if "instance" not in record:
+        return _masks(record)
+    value = _instance(record)
+    return _mapped(value.ids, value), _things(value)
+
+
+def true_regions(record: Record, void: bool) -> tuple[Regions, Things]:
+    """Return the true regions of a record.
+
+    Where an instance map has no segment, the record's label map tells: 255 is void, background
+    is nothing, and any other class is a crowd of it. Without a label map all of that is void
+    or, unless ``void``, background. Raises RecordError as ``predicted_regions`` does, and for
+    maps of different size.
+    """
+    if "instance" not in record:
+        return _masks(record)
+    value = _instance(record)
+    ids = value.ids
+    free = _free_ids(value)
+    if "label" not in record:
+        if not void:
+            ids = np.where(ids == 0, np.uint16(next(free)), ids)
+        return _mapped(ids, value), _things(value)
+    label = record.get("label")
+    if label.shape != ids.shape:
+        raise RecordError(f"label map is {label.shape[0]}x{label.shape[1]}, instance map is "
+                          f"{ids.shape[0]}x{ids.shape[1]}")
+    empty = ids == 0
+    left = label[empty]
+    crowds: dict[int, int] = {}
+    if (left != 255).any():
+        code = np.zeros(int(left.max()) + 1, np.uint16)
+        background = background_id(record.names)
+        for cls in np.unique(left[left != 255]).tolist():
+            code[cls] = next(free)
+            if cls != background:
+                crowds[int(code[cls])] = cls
+        ids = ids.copy()
+        ids[empty] = code[left]
+    return _mapped(ids, value, crowds), _things(value)
+
+
+def no_regions(like: Regions) -> Regions:
+    """Return a prediction of nothing, for an image with these true regions."""
+    if like.ids is None:
+        return run_regions(like.size, [], [])
+    return map_regions(np.zeros(like.size, np.uint16), [], [])
+
+
+def confidence(record: Record, regions: Regions) -> np.ndarray:
+    """Return the mean probability of each region. Raises RecordError without a score map of
+    the regions' size."""
+    score = record.get("score")
+    if tuple(score.size) != tuple(regions.size):
+        raise RecordError(f"score map is of a {score.size[0]}x{score.size[1]} image, the regions "
+                          f"of a {regions.size[0]}x{regions.size[1]} one")
+    return mean_confidence(regions, score.data, score.classes)
+
+
+def _instance(record: Record) -> InstanceMap:
+    """Decode an instance map; that map and list agree is seen from runs, which is faster than
+    sorting pixels."""
+    parts = record.read("instance")
+    if set(parts) != {"inst.png", "inst.json"}:
+        return record.get("instance")
+    try:
+        ids = decode_labels(parts["inst.png"]).astype(np.uint16, copy=False)
+        value = InstanceMap(ids, read_segments(parse(parts["inst.json"]), record.names))
+        drawn = set(pair_counts(ids, ids)[:, 0].tolist()) - {0}
+        if drawn != {s.id for s in value.segments}:
+            check_instance(value)
+    except RecordError as error:
+        raise RecordError(f"instance: {error}") from None
+    return value
+
+
+def _masks(record: Record) -> tuple[Regions, Things]:
+    if "masks" not in record:
+        record.read("instance")  # says what the record holds instead
+    masks = record.get("masks")
+    return (run_regions(masks.size, masks.runs, masks.classes, masks.scores),
+            dict.fromkeys(np.unique(masks.classes).tolist(), True))
+
+
+def _things(value: InstanceMap) -> Things:
+    return {s.cls: s.thing for s in value.segments}
+
+
+def _mapped(ids: np.ndarray, value: InstanceMap, crowds: dict[int, int] | None = None) -> Regions:
+    crowds = crowds or {}
+    return map_regions(ids, [*(s.id for s in value.segments), *crowds],
+                       [*(s.cls for s in value.segments), *crowds.values()],
+                       [*(s.score for s in value.segments), *[1.0] * len(crowds)],
+                       [*[False] * len(value.segments), *[True] * len(crowds)])
+
+
+def _free_ids(value: InstanceMap):
+    """Yield ids that no segment has. Raises RecordError when they run out."""
+    used = {s.id for s in value.segments}
+    yield from (i for i in range(65535, 0, -1) if i not in used)
+    raise RecordError("instance map has 65535 segments: no id is left for its background")
