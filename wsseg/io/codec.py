@@ -77,7 +77,7 @@ def _decode_instance(members: Mapping[str, bytes], names: Sequence[str] | None) 
 
 def check_instance(value: InstanceMap) -> None:
     """Raise RecordError unless map and segment list hold the same ids."""
-    drawn = set(np.unique(value.ids).tolist()) - {0}
+    drawn = set(np.bincount(value.ids.ravel()).nonzero()[0].tolist()) - {0}
     listed = {s.id for s in value.segments}
     if drawn != listed:
         odd = sorted(drawn ^ listed)

@@ -2,8 +2,8 @@
 
 Pillow's plain load accepts some damaged palette images and hands over wrong labels; cv2 turns
 palettes into colours. This reader checks every chunk's CRC, the zlib checksum and the exact
-amount of data before it returns a pixel. 8-bit, non-interlaced, unfiltered maps (what we and
-most tools write) are decoded here; all others go to Pillow after the same checks.
+amount of data before it returns a pixel. Maps of 8 and 16 bits, not interlaced (what we and
+most tools write), are decoded here; all others go to Pillow after the same checks.
 """
 
 from __future__ import annotations
@@ -102,14 +102,15 @@ def decode_labels(data: bytes) -> np.ndarray:
         raise RecordError(f"PNG damaged ({error})") from None
     if len(raw) != size or not inflater.eof:
         raise RecordError(f"PNG damaged ({len(raw)} bytes of pixels for {height}x{width})")
-    if depth == 8 and not interlace:
+    if depth in (8, 16) and not interlace:
         if _native is not None:
+            unfilter = _native.unfilter if depth == 8 else _native.unfilter16
             try:
-                return _native.unfilter(raw, height, width)
+                return unfilter(raw, height, width)
             except ValueError as error:
                 raise RecordError(f"PNG damaged ({error})") from None
-        rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
-        if not rows[:, 0].any():
+        rows = np.frombuffer(raw, np.uint8).reshape(height, -1)
+        if depth == 8 and not rows[:, 0].any():
             return np.ascontiguousarray(rows[:, 1:])
     return _decode_with_pillow(data, depth)
 

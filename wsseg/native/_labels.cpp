@@ -104,27 +104,29 @@ py::array_t<int64_t> pair_counts(py::array_t<T, py::array::c_style> truth,
   return result;
 }
 
-// Adds to each byte what its filter predicts (PNG 1.2, section 6), one byte a pixel.
+// Adds to each byte what its filter predicts (PNG 1.2, section 6); step: bytes of a pixel, which
+// is how far to the left the byte lies that it is predicted from.
+template <ssize_t step>
 void restore(int filter, const uint8_t* in, const uint8_t* up, uint8_t* out, ssize_t n) {
   switch (filter) {
     case 0:
       std::memcpy(out, in, n);
       break;
     case 1:
-      out[0] = in[0];
-      for (ssize_t i = 1; i < n; ++i) out[i] = in[i] + out[i - 1];
+      std::memcpy(out, in, step);
+      for (ssize_t i = step; i < n; ++i) out[i] = in[i] + out[i - step];
       break;
     case 2:
       for (ssize_t i = 0; i < n; ++i) out[i] = in[i] + up[i];
       break;
     case 3:
-      out[0] = in[0] + up[0] / 2;
-      for (ssize_t i = 1; i < n; ++i) out[i] = in[i] + (out[i - 1] + up[i]) / 2;
+      for (ssize_t i = 0; i < step; ++i) out[i] = in[i] + up[i] / 2;
+      for (ssize_t i = step; i < n; ++i) out[i] = in[i] + (out[i - step] + up[i]) / 2;
       break;
     case 4:
-      out[0] = in[0] + up[0];
-      for (ssize_t i = 1; i < n; ++i) {
-        const int a = out[i - 1], b = up[i], c = up[i - 1];
+      for (ssize_t i = 0; i < step; ++i) out[i] = in[i] + up[i];
+      for (ssize_t i = step; i < n; ++i) {
+        const int a = out[i - step], b = up[i], c = up[i - step];
         const int pa = std::abs(b - c), pb = std::abs(a - c), pc = std::abs(a + b - 2 * c);
         out[i] = in[i] + (pa <= pb && pa <= pc ? a : pb <= pc ? b : c);
       }
@@ -134,18 +136,28 @@ void restore(int filter, const uint8_t* in, const uint8_t* up, uint8_t* out, ssi
   }
 }
 
-py::array_t<uint8_t> unfilter(const py::bytes& raw, ssize_t height, ssize_t width) {
+// T: uint8_t, or uint16_t for samples of 16 bits, whose high byte comes first.
+template <class T>
+py::array_t<T> unfilter(const py::bytes& raw, ssize_t height, ssize_t width) {
   const std::string_view data = raw;
-  if (height < 1 || width < 1 || static_cast<ssize_t>(data.size()) / height != width + 1 ||
+  const ssize_t row = width * sizeof(T);
+  if (height < 1 || width < 1 || static_cast<ssize_t>(data.size()) / height != row + 1 ||
       static_cast<ssize_t>(data.size()) % height)
     throw py::value_error("size differs");
-  py::array_t<uint8_t> result({height, width});
+  py::array_t<T> result({height, width});
   const auto* in = reinterpret_cast<const uint8_t*>(data.data());
-  uint8_t* out = result.mutable_data();
-  const std::vector<uint8_t> zeros(width);
+  auto* out = reinterpret_cast<uint8_t*>(result.mutable_data());
+  const std::vector<uint8_t> zeros(row);
   for (ssize_t y = 0; y < height; ++y)
-    restore(in[y * (width + 1)], in + y * (width + 1) + 1,
-            y ? out + (y - 1) * width : zeros.data(), out + y * width, width);
+    restore<sizeof(T)>(in[y * (row + 1)], in + y * (row + 1) + 1,
+                       y ? out + (y - 1) * row : zeros.data(), out + y * row, row);
+  if constexpr (sizeof(T) == 2) {
+    T* samples = result.mutable_data();
+    for (ssize_t i = 0; i < height * width; ++i) {
+      const uint8_t* bytes = out + 2 * i;
+      samples[i] = static_cast<T>(bytes[0] << 8 | bytes[1]);
+    }
+  }
   return result;
 }
 
@@ -156,5 +168,6 @@ PYBIND11_MODULE(_labels, m) {
         py::arg("prediction").noconvert());
   m.def("pair_counts", &pair_counts<uint16_t>, py::arg("truth").noconvert(),
         py::arg("prediction").noconvert());
-  m.def("unfilter", &unfilter);
+  m.def("unfilter", &unfilter<uint8_t>);
+  m.def("unfilter16", &unfilter<uint16_t>);
 }
