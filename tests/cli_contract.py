@@ -95,9 +95,9 @@ class ToolContract:
     def test_keep_going_leaves_a_bad_record_out(self, tmp_path):
         done = run(self.line(self.broken(tmp_path), "--keep-going", *self.output(tmp_path)),
                    code=ExitStatus.SOME_FAILED)
-        first, last = done.stderr.decode().splitlines()
-        assert "img002" in first
-        assert "1 record" in last
+        lines = done.stderr.decode().splitlines()  # a tool may note more
+        assert any("img002" in line for line in lines)
+        assert any("1 record" in line for line in lines) and len(lines) <= 3
 
 
 class TextContract(ToolContract):

@@ -26,6 +26,7 @@ class Env:
 
     def __init__(self, tool: str, verbosity: int = 0, closed: set[int] | None = None) -> None:
         self.tool, self.verbosity, self.closed = tool, verbosity, set(closed or ())
+        self.signalled: int | None = None
 
     @staticmethod
     def take(tool: str) -> Env:
@@ -40,12 +41,22 @@ class Env:
                 env.closed.add(number)
 
         def stop(number: int, _: object) -> None:
-            raise Terminated(number)
+            env.signalled = number
+            env.stop_if_signalled()
 
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:  # nohup's choice stands
                 signal.signal(number, stop)
+        if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+            signal.signal(signal.SIGINT, stop)
         return env
+
+    def stop_if_signalled(self) -> None:
+        """Raise what a signal means. Called by a long loop too: an exception that is raised while
+        a destructor or another library's callback runs is lost there."""
+        if self.signalled is not None:
+            raise KeyboardInterrupt if self.signalled == signal.SIGINT else Terminated(
+                self.signalled)
 
     def say(self, text: str, level: int = NOTE) -> None:
         """Write one line to standard error if the verbosity is at least ``level``."""

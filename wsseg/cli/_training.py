@@ -245,7 +245,8 @@ class Training:
         self.net.train()
         with self.flow.env.bar(self.iterations, "step") as bar:
             bar.update(start)
-            self.hooks.step = lambda step, images: bar.update()
+            self.hooks.step = lambda step, images: (self.flow.env.stop_if_signalled(),
+                                                    bar.update())
             if not self.rank:
                 self._attach(bar)
             done = self.trainer.run(start)
