@@ -58,7 +58,7 @@ def client(path: str, words: list[str]) -> None:
 def serve(path: str) -> None:
     """Fork a tool for each request, until standard input is closed."""
     sys.path.insert(0, str(ROOT))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a worker of tests ignores
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run behind &
     import torch
 
     torch.set_num_threads(1)
