@@ -164,10 +164,8 @@ def test_more_boxes_than_ids_can_number_are_refused(monkeypatch, tmp_path):
 
 
 def test_a_tally_adds_what_is_added_and_leaves_nothing_behind():
-    tally = Tally.new()
-    tally.add({"a": 2, "b": 0})
-    tally.add({"a": 1, "c": np.int64(4)})
-    assert tally.total() == {"a": 3, "c": 4}
-    tally.close()
-    tally.close()
+    with Tally.new() as tally:
+        tally.add({"a": 2, "b": 0})
+        tally.add({"a": 1, "c": np.int64(4)})
+        assert tally.total() == {"a": 3, "c": 4}
     assert not Path(tally.path).exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.cli.crf_cases import START, STREET, refiner, scene, score
+from tests.cli.crf_cases import START, STREET, scene, score
 from tests.cli_contract import RecordContract
 from wsseg.cli import _refining
 from wsseg.errors import ExitStatus
@@ -18,11 +18,6 @@ class TestDense(RecordContract):
     tool = "ws-crf"
     arguments = ("-j1",)
     kinds = ("label", "image", "tags")
-
-
-@pytest.fixture
-def refined(tmp_path, capfd):
-    return refiner(tmp_path, capfd)
 
 
 # -- what it is for -------------------------------------------------------------------------

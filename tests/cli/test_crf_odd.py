@@ -10,23 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.crf_cases import (START, STREET, caller, put, record, refiner, scene, score,
-                                 settings)
+from tests.cli.crf_cases import START, STREET, put, record, scene, score, settings
 from tests.conftest import command, complaint, keys_of, make_record, tree, write_place
 from wsseg.cli import _refining, crf
 from wsseg.cli._command import run as run_here
 from wsseg.errors import ExitStatus, RecordError
 from wsseg.refine import densecrf
-
-
-@pytest.fixture
-def refined(tmp_path, capfd):
-    return refiner(tmp_path, capfd)
-
-
-@pytest.fixture
-def here(capfd):
-    return caller(capfd)
 
 
 def spoil(place: Path, data, classes, size) -> str:

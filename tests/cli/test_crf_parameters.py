@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.crf_cases import caller, refiner, scene, score, settings
+from tests.cli.crf_cases import scene, score, settings
 from tests.conftest import make_record, run, tree, write_place
 from wsseg.cli import _refining, crf
 from wsseg.cli._command import run as run_here
@@ -21,16 +21,6 @@ FITTED = {"tool": "ws-crf", "version": "0", "method": "dense",
                          "rgb_weight": 6.0, "xy_sigma": 21.0, "rgb_sigma": 9.0,
                          "confidence": 0.8, "background_power": 1.0},
           "supervision": {"masks": [3, 6, 6]}, "fit": {"miou": 0.5}}
-
-
-@pytest.fixture
-def refined(tmp_path, capfd):
-    return refiner(tmp_path, capfd)
-
-
-@pytest.fixture
-def here(capfd):
-    return caller(capfd)
 
 
 def last_entry(tmp_path) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.fits import GRID, by_hand, count_scored, runner, scenes
+from tests.cli.fits import GRID, by_hand
 from tests.cli_contract import ToolContract
 from tests.conftest import complaint, make_record, run, tree, write_place
 from wsseg.cli import _fit_tasks, _fitting, _refining, crf
@@ -47,21 +47,6 @@ class TestFit(ToolContract):
 
 
 # -- a problem with a known answer -------------------------------------------------------------
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> tuple[str, str]:
-    return scenes(tmp_path, *range(4))
-
-
-@pytest.fixture
-def fitted(tmp_path, places, capfd):
-    return runner(tmp_path, places, capfd)
-
-
-@pytest.fixture
-def scored(monkeypatch) -> list[str]:
-    return count_scored(monkeypatch)
 
 
 @pytest.mark.parametrize("search", ["grid", "coordinate"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.fits import GRID, count_scored, runner, scenes, with_label
+from tests.cli.fits import GRID, scenes, with_label
 from tests.cli.crf_cases import scene, score
 from tests.conftest import ROOT, command, make_record, run, tree, write_place
 from wsseg.cli import _fitting, fit
@@ -20,21 +20,6 @@ from wsseg.cli._command import run as run_here
 from wsseg.errors import ExitStatus, WssegError
 from wsseg.io.places import open_source
 from wsseg.io.record import Record
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> tuple[str, str]:
-    return scenes(tmp_path, *range(4))
-
-
-@pytest.fixture
-def fitted(tmp_path, places, capfd):
-    return runner(tmp_path, places, capfd)
-
-
-@pytest.fixture
-def scored(monkeypatch) -> list[str]:
-    return count_scored(monkeypatch)
 
 
 # -- going on ----------------------------------------------------------------------------------

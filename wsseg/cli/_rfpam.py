@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wsseg.cli._differ import turned
 from wsseg.annotate.forest import NOT_DRAWN, ForestOptions, check_sklearn, native, preload
+from wsseg.cli._differ import turned
 from wsseg.cli._env import Env
 from wsseg.cli._flow import Flow
+from wsseg.cli._tally import Tally
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.codec import check_classes
 from wsseg.io.kinds import background_id
@@ -90,49 +91,31 @@ def load_features(text: str) -> tuple[bool, tuple[Stem, ...], str]:
     return "classical" in said, tuple(stems), "+".join(said)
 
 
-@dataclass
-class Lone:
-    """Counts the records where one class is scribbled alone."""
-
-    keys: list[str] = field(default_factory=list)
-
-    def look(self, record: Record, *, settings: Settings) -> Record:
-        """Note the record's key if one class is all it has; the step complains of the rest."""
-        kind = next((k for k in settings.order if k in record), None)
-        if kind is None:
-            return record
-        value = record.get(kind)
-        given = value if kind == "scribble" else value.classes
-        classes = set(np.unique(given).tolist()) - {NOT_DRAWN}
-        drawn_too = {"points": settings.frame > 0, "boxes": True}.get(kind, False)
-        background = background_id(record.names)
-        if drawn_too and background is not None and classes:
-            classes.add(background)
-        if len(classes) == 1:
-            self.keys.append(record.key)
-        return record
-
-    def report(self, env: Env) -> None:
-        """Say how many there were."""
-        if self.keys:
-            some = ", ".join(self.keys[:3]) + (", ..." if len(self.keys) > 3 else "")
-            env.say(f"{len(self.keys)} of the images have one class scribbled, which is all that "
-                    f"their maps hold ({some})")
+def report_lone(lone: Tally, env: Env) -> None:
+    """Say how many records have one class alone. lone: their keys."""
+    keys = sorted(lone.total())
+    if keys:
+        some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+        env.say(f"{len(keys)} of the images have one class scribbled, which is all that "
+                f"their maps hold ({some})")
 
 
-def step(record: Record, *, settings: Settings) -> Record:
-    """Annotate one record."""
+def step(record: Record, *, settings: Settings, lone: Tally) -> Record:
+    """Annotate one record; count its key if it has one class alone."""
     from wsseg.annotate.forest import annotate
 
     image = record.get("image")
     scribble = drawn(record, image.shape[:2], settings)
     found = np.unique(scribble)
-    if not len(found[found != NOT_DRAWN]):
+    count = int((found != NOT_DRAWN).sum())
+    if not count:
         raise RecordError("nothing is scribbled: there is no class to learn")
     check_memory(image.shape[:2], len(found), settings)
-    # a photo of one class needs no features
-    planes = compute(image, settings) if (found != NOT_DRAWN).sum() > 1 else \
-        np.zeros((1, *image.shape[:2]), np.float32)
+    if count > 1:
+        planes = compute(image, settings)
+    else:  # which needs no features
+        planes = np.zeros((1, *image.shape[:2]), np.float32)
+        lone.add({record.key: 1})
     classes, prob = annotate(planes, scribble, settings.forest, threads=settings.threads,
                              engine=settings.engine)
     if "label" in settings.writes:

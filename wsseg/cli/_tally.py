@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from wsseg.errors import WssegError
@@ -47,7 +48,9 @@ class Tally:
                 result.update(json.loads(line))
         return result
 
-    def close(self) -> None:
-        """Remove the file."""
-        if os.path.exists(self.path):
+    def __enter__(self) -> Tally:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(FileNotFoundError):
             os.unlink(self.path)

@@ -87,15 +87,13 @@ def main(flow, preset, boundaries, drop_bad, report, **options):
                          "--images")
     flow.join_images()
     _boxfill.join_boundaries(flow, boundaries)
-    tally = Tally.new()
-    flow.wrap = census = Census(tally, drop_bad)
-    try:
+    with Tally.new() as tally:
+        flow.wrap = census = Census(tally, drop_bad)  # before anything looks at the boxes
+        flow.portable = True
         status = flow.run(partial(_boxfill.fill, settings=settings, tally=tally), source,
                           reads=("boxes", "image", *(_boxfill.BOUNDARIES if boundaries else ())),
                           writes=settings.writes)
         census.report(flow, report)
-    finally:
-        tally.close()
     return status
 
 

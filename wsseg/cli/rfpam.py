@@ -71,17 +71,17 @@ def main(flow, features, **options):
       ws-rfpam scribbles/ --images JPEGImages --features vgg16+alexnet --forest random -o paper/
     """
     from wsseg.cli import _rfpam
+    from wsseg.cli._tally import Tally
 
     source = flow.open()
     if flow.images is None and source.header.kinds and "image" not in source.header.kinds:
         raise UsageError("ws-rfpam needs the photos: name their folder with --images")
     settings = _rfpam.configure(flow, features, options)
     flow.join_images()
-    lone = _rfpam.Lone()
-    flow.wrap = partial(lone.look, settings=settings)
-    status = flow.run(partial(_rfpam.step, settings=settings), source,
-                      reads=("scribble", "points", "boxes", "image"), writes=settings.writes)
-    lone.report(flow.env)
+    with Tally.new() as lone:
+        status = flow.run(partial(_rfpam.step, settings=settings, lone=lone), source,
+                          reads=("scribble", "points", "boxes", "image"), writes=settings.writes)
+        _rfpam.report_lone(lone, flow.env)
     return status
 
 
