@@ -120,10 +120,25 @@ def test_aspp_is_the_sum_of_its_four_dilated_classifiers():
     assert not net(image).any()  # the classifiers are all there is
 
 
-def test_rates_of_deeplab_v3_plus_are_twice_as_large_at_stride_8():
+@pytest.mark.parametrize("name", ("deeplabv3", "deeplabv3plus"))
+def test_rates_of_deeplab_v3_are_twice_as_large_at_stride_8(name):
     for stride, rates in ((16, [1, 6, 12, 18]), (8, [1, 12, 24, 36])):
-        head = build_head(NetSpec("resnet50", "deeplabv3plus", 2, width=4), 2, 2, stride, True)
+        head = build_head(NetSpec("resnet50", name, 2, width=4), 2, 2, stride, True)
         assert [branch[0].dilation[0] for branch in head.pyramid] == rates
+
+
+@torch.no_grad()
+def test_deeplab_v3_sees_the_whole_image_through_its_pooling():
+    head = build_head(NetSpec("resnet50", "deeplabv3", 3, width=8), 2, 6, 16, True).eval()
+    high = torch.rand(1, 6, 41, 41)
+    far = high.clone()
+    far[:, :, 40, 40] += 10
+    change = (head(high, far) - head(high, high))[0, :, 0, 0]
+    assert change.abs().max() > 1e-6  # further than 18, the largest rate
+    for branch in head.pool.children():
+        if hasattr(branch, "weight"):
+            torch.nn.init.zeros_(branch.weight)
+    assert not (head(high, far) - head(high, high))[0, :, 0, 0].any()
 
 
 @torch.no_grad()

@@ -13,8 +13,10 @@ from wsseg.nets.layers import Chain, FewNorm, classifier, conv_norm, resize
 from wsseg.nets.spec import NetSpec
 
 #: Head -> channels of its hidden layers, and its dropout, unless the spec says otherwise.
-WIDTHS = {"largefov": 1024, "aspp": 1024, "deeplabv3plus": 256, "pspnet": 512, "conv6": 512}
-DROPOUTS = {"largefov": 0.5, "aspp": 0.5, "deeplabv3plus": 0.1, "pspnet": 0.1, "conv6": 0.5}
+WIDTHS = {"largefov": 1024, "aspp": 1024, "deeplabv3": 256, "deeplabv3plus": 256, "pspnet": 512,
+          "conv6": 512}
+DROPOUTS = {"largefov": 0.5, "aspp": 0.5, "deeplabv3": 0.1, "deeplabv3plus": 0.1, "pspnet": 0.1,
+            "conv6": 0.5}
 LOW_WIDTH = 48
 BINS = (1, 2, 3, 6)
 _ASPP_RATES, _PLUS_RATES = (6, 12, 18, 24), (6, 12, 18)
@@ -87,30 +89,56 @@ class ASPP(nn.Module):
         return list(self.branches) if self.plain else [b.fc8 for b in self.branches]
 
 
-class DeepLabV3Plus(nn.Module):
-    """Atrous pyramid with image pooling, then a decoder with the low features (Chen et al. 2018).
+class Pyramid(nn.Module):
+    """DeepLab-v3's atrous pyramid with image pooling: features of ``stride`` -> ``width`` channels.
 
-    Rates 6, 12, 18 at output stride 16, twice that at 8; logits at the low features' stride.
+    Rates 6, 12, 18 at output stride 16, twice that at 8 (Chen et al. 2017).
     """
+
+    def __init__(self, inputs: int, stride: int, width: int, dropout: float, separable: bool
+                 ) -> None:
+        super().__init__()
+        self.pyramid = nn.ModuleList([conv_norm(inputs, width, 1)] + [
+            conv_norm(inputs, width, 3, dilation=at_stride(rate, 16, stride), separable=separable)
+            for rate in _PLUS_RATES])
+        self.pool = conv_norm(inputs, width, 1, norm=FewNorm)
+        self.project = conv_norm(width * 5, width, 1)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, high: Tensor) -> Tensor:
+        maps = [branch(high) for branch in self.pyramid]
+        maps.append(self.pool(high.mean((2, 3), keepdim=True)).expand_as(maps[0]))
+        return self.drop(self.project(torch.cat(maps, 1)))
+
+
+class DeepLabV3(Pyramid):
+    """The pyramid and a classifier (Chen et al. 2017): the paper's net but for its multi-grid."""
+
+    def __init__(self, inputs: int, classes: int, stride: int, width: int, dropout: float,
+                 separable: bool) -> None:
+        super().__init__(inputs, stride, width, dropout, separable)
+        self.classifier = classifier(width, classes)
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        return self.classifier(super().forward(high))
+
+    def classifiers(self) -> list[nn.Conv2d]:
+        return [self.classifier]
+
+
+class DeepLabV3Plus(Pyramid):
+    """The pyramid, then a decoder with the low features (Chen et al. 2018), at their stride."""
 
     def __init__(self, low: int, high: int, classes: int, stride: int, width: int, dropout: float,
                  separable: bool) -> None:
-        super().__init__()
-        self.pyramid = nn.ModuleList([conv_norm(high, width, 1)] + [
-            conv_norm(high, width, 3, dilation=at_stride(rate, 16, stride), separable=separable)
-            for rate in _PLUS_RATES])
-        self.pool = conv_norm(high, width, 1, norm=FewNorm)
-        self.project = conv_norm(width * 5, width, 1)
-        self.drop = nn.Dropout(dropout)
+        super().__init__(high, stride, width, dropout, separable)
         self.low = conv_norm(low, LOW_WIDTH, 1)
         self.decoder = nn.Sequential(conv_norm(LOW_WIDTH + width, width, 3, separable=separable),
                                      conv_norm(width, width, 3, separable=separable))
         self.classifier = classifier(width, classes)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        maps = [branch(high) for branch in self.pyramid]
-        maps.append(self.pool(high.mean((2, 3), keepdim=True)).expand_as(maps[0]))
-        x = resize(self.drop(self.project(torch.cat(maps, 1))), low.shape[2:])
+        x = resize(super().forward(high), low.shape[2:])
         return self.classifier(self.decoder(torch.cat([self.low(low), x], 1)))
 
     def classifiers(self) -> list[nn.Conv2d]:
@@ -177,7 +205,9 @@ def build_head(spec: NetSpec, low: int, high: int, stride: int, normed: bool) ->
         return PSPNet(high, spec.classes, width, dropout)
     if spec.head == "conv6":
         return Linear(high, spec.classes, dropout)
-    separable = spec.separable
-    if separable is None:  # as released for Xception; the small nets are about speed
+    separable = bool(spec.separable)
+    if spec.head == "deeplabv3":
+        return DeepLabV3(high, spec.classes, stride, width, dropout, separable)
+    if spec.separable is None:  # as released for Xception; the small nets are about speed
         separable = spec.backbone.startswith(("xception", "efficientnet"))
     return DeepLabV3Plus(low, high, spec.classes, stride, width, dropout, separable)

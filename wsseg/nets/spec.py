@@ -15,7 +15,7 @@ from wsseg.errors import WssegError
 
 BACKBONES = ("vgg16", "resnet50", "resnet101", "xception65", "efficientnet-lite0",
              "efficientnet-lite1", "efficientnet-lite2")
-HEADS = ("largefov", "aspp", "deeplabv3plus", "pspnet", "conv6")
+HEADS = ("largefov", "aspp", "deeplabv3", "deeplabv3plus", "pspnet", "conv6")
 STRIDES = (8, 16, 32)
 #: The nominal field of view of fc6 in pixels, as DeepLab counts it.
 FOVS = (128, 224)
