@@ -39,6 +39,11 @@ def test_the_solver_of_wssl_2015_steps_twice_in_6000():
         [1, 1, .1, .1, .01, .01])
 
 
+def test_a_step_may_come_after_a_share_of_the_run():
+    schedule = Schedule("step", 40, every=.6)  # dualbranch-2020: after 12 of 20 epochs
+    assert [schedule.factor(i) for i in (0, 23, 24, 39)] == pytest.approx([1, 1, .1, .1])
+
+
 def test_poly_ends_at_zero_and_stays_there():
     schedule = Schedule("poly", 10)
     assert schedule.factor(5) == pytest.approx(.5 ** .9)

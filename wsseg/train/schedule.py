@@ -40,14 +40,15 @@ SCHEDULES = ("constant", "step", "poly")
 class Schedule:
     """A schedule by name with all its numbers; those of other schedules are not looked at.
 
-    total: iterations of the run. every: 0 is a third of the run (wssl-2015: 2000 of 6000).
+    total: iterations of the run. every: iterations, or below 1 a share of the run (dualbranch-2020:
+    .6); 0 is a third (wssl-2015: 2000 of 6000).
     warm_up: iterations, 0 for none. Raises UsageError for numbers that make no schedule.
     """
 
     name: str = "poly"
     total: int = 20000
     power: float = .9
-    every: int = 0
+    every: float = 0
     gamma: float = .1
     warm_up: int = 0
     start: float = .1
@@ -65,7 +66,9 @@ class Schedule:
     def factor(self, iteration: int) -> float:
         """What the base learning rate is multiplied with at an iteration, counted from 0."""
         if self.name == "step":
-            value = step(iteration, self.every or max(1, round(self.total / 3)), self.gamma)
+            every = self.every or 1 / 3
+            value = step(iteration, max(1, round(every * self.total if every < 1 else every)),
+                         self.gamma)
         elif self.name == "poly":
             value = poly(iteration, self.total, self.power)
         else:
