@@ -71,7 +71,6 @@ $(OUT)/tags-%.tar: $(OUT)/masks.h5
 	ws-weaken $< --tags --count $* --part weak --overwrite -o $@
 $(OUT)/boxes-%.tar: $(OUT)/masks.h5
 	ws-weaken $< --boxes --count $* --part weak --overwrite -o $@
-.SECONDARY:
 
 define row
 $(foreach seed,$(SEEDS),$(eval $(call seeded,$(1),$(subst %,$(seed),$(2)),$(subst %,$(seed),$(3)),$(seed))))
