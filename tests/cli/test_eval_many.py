@@ -71,8 +71,8 @@ def test_one_of_several_predictions_may_come_from_a_pipe(places, tmp_path):
     (["-", "-"], "only one input"),
     (["a", "b", "--baseline", "60"], "--baseline needs --full"),
     (["a", "b", "--full", "-"], "not standard input"),
-    (["a", "b", "c", "--plot", "x.png"], "one prediction"),
     (["a", "b", "--json", "--tsv"], "exclude each other"),
+    (["a", "b", "--json", "--worst", "3"], "exclude each other"),
     (["a", "b", "--rule", "voc"], "--rule is for --metric ap"),
     (["a", "b", "--metric", "pq", "--quality"], "--quality is for --metric miou"),
     (["a", "b", "--unlabelled", "void"], "--unlabelled is for"),
@@ -239,6 +239,28 @@ def test_the_same_place_twice_has_two_columns(places, tmp_path):
     assert len(table((tmp_path / "images.tsv").read_text())[0]) == 7
 
 
+def test_keys_of_the_worst_and_the_best_are_a_list_for_other_tools(places, tmp_path):
+    good, bad, truth = places
+    run(["ws-eval", good, bad, truth, "--per-image", tmp_path / "images.tsv"])
+    keys = [row["key"] for row in table((tmp_path / "images.tsv").read_text())]
+
+    done = run(["ws-eval", good, bad, truth, "--worst", 3])
+    assert done.stdout.decode().split("\n") == [*keys[:3], ""]
+    assert f"{N} records scored (keys " in done.stderr.decode()
+    assert text(good, truth, "--best", 2).split() == keys[::-1][:2]
+    (tmp_path / "keys").write_bytes(done.stdout)
+    run(["ws-view", good, truth, "--keys", tmp_path / "keys", "-o", tmp_path / "worst.html"])
+    page = (tmp_path / "worst.html").read_text()
+    assert [key for key in sorted(keys) if key in page] == sorted(keys[:3])
+
+
+def test_a_record_without_score_is_neither_worst_nor_best(tmp_path):
+    truth = labels(tmp_path / "t", [[[1, 1]], [[255, 255]], [[1, 1]]])
+    guess = labels(tmp_path / "p", [[[1, 0]], [[1, 1]], [[1, 1]]])
+    assert text(guess, truth, "--best", 3).split() == ["r02", "r00"]
+    assert text(guess, truth, "--worst", 3).split() == ["r00", "r02"]
+
+
 def test_a_file_of_images_that_cannot_be_written_is_one_line(places, tmp_path):
     done = run(["ws-eval", *places[1:], "--per-image", tmp_path / "none" / "x.tsv"], code=1)
     assert "cannot write" in complaint(done)
@@ -246,8 +268,10 @@ def test_a_file_of_images_that_cannot_be_written_is_one_line(places, tmp_path):
 
 def test_tab_separated_values_hold_the_classes_of_all_predictions_and_their_means(places):
     found = score(*places, "--bootstrap", 20)["results"]
-    rows = table(text(*places, "--tsv", "--bootstrap", 20))
+    done = run(["ws-eval", *places, "--tsv", "--bootstrap", 20])
+    rows = table(done.stdout.decode())
 
+    assert f"{N} records scored (keys {found[0]['keys']})" in done.stderr.decode()
     assert [row["prediction"] for row in rows] == [places[0]] * 5 + [places[1]] * 5
     for one, mine in zip(found, (rows[:5], rows[5:])):
         for row, expected in zip(mine[:4], one["classes"]):

@@ -1,4 +1,4 @@
-"""ws-eval where predictions and truth do not fit, and its plot."""
+"""ws-eval where predictions and truth do not fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests import conftest
 from tests.cli.evals import NAMES, labels, one_worker, score  # noqa: F401
@@ -151,42 +150,3 @@ def test_predictions_without_truth_are_counted(place):
     found = score(place("p", "label"), place("t", "label", count=4))
 
     assert (found["records"], found["untrue"], found["unscored"]) == (4, 2, 0)
-
-
-# -- the plot ----------------------------------------------------------------------------------
-
-
-def test_the_confusion_matrix_is_drawn(place, tmp_path):
-    pytest.importorskip("matplotlib")
-    guess, truth = place("p", "label"), place("t", "label")
-
-    run(["ws-eval", guess, truth, "--plot", tmp_path / "m.png"])
-    run(["ws-eval", guess, truth, "--plot", tmp_path / "m.svg"])
-
-    picture = np.asarray(Image.open(tmp_path / "m.png").convert("RGB")).astype(int)
-    assert min(picture.shape[:2]) > 300
-    dark = (picture[..., 2] - picture[..., 0] > 60) & (picture.sum(2) < 300)
-    assert dark.sum() > 3000  # the diagonal of a perfect prediction, in the darkest blue
-    assert "<svg" in (tmp_path / "m.svg").read_text()
-
-
-@pytest.mark.parametrize("name, reason", [("m.txt", "not supported"),
-                                          ("none/m.png", "No such file")])
-def test_a_plot_that_cannot_be_written_is_one_line(name, reason, place, tmp_path):
-    pytest.importorskip("matplotlib")
-
-    done = run(["ws-eval", place("p", "label"), place("t", "label"), "--plot", tmp_path / name],
-               code=1)
-
-    assert "m." in complaint(done) and reason in complaint(done)
-
-
-def test_without_matplotlib_the_fix_is_named(place, tmp_path, monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-
-    done = run(["ws-eval", place("p", "label"), place("t", "label"), "--plot",
-                tmp_path / "m.png"], code=1)
-
-    assert "pip install 'wsseg[plot]'" in complaint(done)

@@ -68,13 +68,29 @@ def test_run_lengths_are_read_in_both_forms(tree, form):
     np.testing.assert_array_equal(masks(record)[0], mask.astype(bool))
 
 
-def test_crowds_have_no_box_and_no_mask_but_are_present(tree):
-    crowd = note(1, 1, iscrowd=1, segmentation={"size": [6, 8], "counts": [48]})
-    data = opened(tree, crowd, note(2))
+def test_crowds_have_no_box_and_a_mask_that_says_so(tree):
+    crowd = note(1, 1, iscrowd=1, segmentation={"size": [6, 8], "counts": [40, 8]})
+    data = opened(tree, crowd, note(2), note(3, image=3))
     record = data.get("b")
-    assert record.get("boxes").classes.tolist() == [2] == record.get("masks").classes.tolist()
+    found = record.get("masks")
+    assert record.get("boxes").classes.tolist() == [2] and found.classes.tolist() == [2, 1]
+    assert found.crowd.tolist() == [False, True] and found.runs[1] == (40, 8)
+    assert data.get("a").get("masks").crowd is None
     assert record.get("tags") == (1, 2)
-    assert data.notes == ("1 crowd annotations have no box and no mask",)
+    assert data.notes == ("1 crowd annotations have no box",)
+
+
+def test_a_crowd_without_outline_is_only_present(tree):
+    record = opened(tree, note(1, 1, iscrowd=1, segmentation=[]), note(2)).get("b")
+    assert record.get("tags") == (1, 2) and record.get("masks").classes.tolist() == [2]
+
+
+def test_masks_have_the_areas_that_the_file_states(tree):
+    data = opened(tree, note(1, area=5.5), note(2), note(3, image=3))
+    assert data.get("b").get("masks").areas.tolist() == [5.5, 6]
+    assert data.get("a").get("masks").areas is None
+    with pytest.raises(RecordError, match="area is 'x', not a finite number"):
+        opened(tree, note(1, area="x")).get("b").get("masks")
 
 
 def test_annotations_without_area_are_left_out_and_counted(tree):

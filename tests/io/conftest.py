@@ -49,7 +49,10 @@ def _instance(rng: np.random.Generator, size: tuple[int, int]) -> InstanceMap:
 def _masks(rng: np.random.Generator, size: tuple[int, int]) -> Masks:
     cut = rng.integers(0, size[0] * size[1] + 1)
     runs = ((int(cut), int(size[0] * size[1] - cut)),) * int(rng.integers(0, 3))
-    return Masks(size, runs, rng.integers(0, 200, len(runs)), rng.random(len(runs)))
+    crowd = rng.random(len(runs)) < .5
+    return Masks(size, runs, rng.integers(0, 200, len(runs)), rng.random(len(runs)),
+                 crowd if crowd.any() else None,
+                 rng.random(len(runs)) if len(runs) and rng.integers(2) else None)
 
 
 def make_value(kind: str, rng: np.random.Generator):

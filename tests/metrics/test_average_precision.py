@@ -32,9 +32,8 @@ def image(iou, scores, classes=None, true_classes=None, crowd=None) -> Overlaps:
 
 
 def ap(images, threshold=0.5, rule="voc", **options) -> float:
-    choice, interpolation = RULES[rule]
-    matches = match(images, 1, [threshold], choice=choice, **options)
-    return float(average_precision(matches, interpolation)[0, 0])
+    matches = match(images, 1, [threshold], choice=RULES[rule].choice, **options)
+    return float(average_precision(matches, RULES[rule].interpolation)[0, 0])
 
 
 # -- worked examples ---------------------------------------------------------------------------
@@ -138,14 +137,37 @@ def test_run_lengths_are_scored_as_pycocotools_does(digits):
         [([compressed(m) for m in t], tc, k, [compressed(m) for m in p], pc, s)
          for t, tc, k, p, pc, s in scenes]), 4)
 
-    images = [overlaps(run_regions(SIZE, [runs_of(m) for m in t], tc, crowd=k),
-                       run_regions(SIZE, [runs_of(m) for m in p], pc, s))
-              for t, tc, k, p, pc, s in scenes]
-    found = average_precision(match(images, 4, COCO))
+    found = average_precision(match(met(scenes), 4, COCO))
 
     assert np.isnan(expected[3]).all() and 0.02 < np.nanmean(expected) < 0.9
     np.testing.assert_allclose(found, expected, atol=1e-9)
     assert mean_precision(found).mean() == pytest.approx(np.nanmean(expected), abs=1e-9)
+
+
+def met(scenes: list[tuple]) -> list[Overlaps]:
+    return [overlaps(run_regions(SIZE, [runs_of(m) for m in t], tc, crowd=k,
+                                 areas=more[0] if more else None),
+                     run_regions(SIZE, [runs_of(m) for m in p], pc, s))
+            for t, tc, k, p, pc, s, *more in scenes]
+
+
+@pytest.mark.parametrize("stated", [False, True])
+def test_objects_of_each_size_are_scored_as_pycocotools_does(stated):
+    """Areas are those of the pixels, or what the truth says they are."""
+    pytest.importorskip("pycocotools")
+    rng = np.random.default_rng(5)
+    scenes = [scene(rng, 2) for _ in range(60)]
+    if stated:
+        scenes = [(*one, [m.sum() * rng.uniform(.7, 1.3) for m in one[0]]) for one in scenes]
+    ranges = [(0, 150), (150, 300), (300, 1e10)]
+    files = coco_files([([compressed(m) for m in t], tc, k, [compressed(m) for m in p], pc, s,
+                         *more) for t, tc, k, p, pc, s, *more in scenes])
+
+    images = met(scenes)
+    for ends, expected in zip(ranges, coco_precision(*files, 4, area=slice(1, 4), ranges=ranges)):
+        found = average_precision(match(images, 4, COCO, within=ends))
+        assert 0.02 < np.nanmean(expected) < 0.9
+        np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 # -- against loops -----------------------------------------------------------------------------

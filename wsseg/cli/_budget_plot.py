@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wsseg.budget.curve import Point, full_of
-from wsseg.errors import WssegError, printable
+from wsseg.cli._figure import figure_in, label
 
 _MARKERS = "osD^vPX*<>"
 
@@ -20,29 +20,18 @@ def plot_curves(points: Sequence[Point], full: Mapping[str, float], score: str,
     is logarithmic where it spans more than a factor of ten. Equal points give equal bytes.
     Raises WssegError when matplotlib is missing or the file cannot be written.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise WssegError("--plot needs matplotlib: pip install 'wsseg[plot]'") from None
     shares = [p for p in points if full_of(full, p.method)]
     panels = [(points, lambda p: 1.0, f"{score} (%)")]
     if shares:
         panels.append((shares, lambda p: full_of(full, p.method),
                        f"{score} (% of full supervision)"))
-    with matplotlib.rc_context({"svg.hashsalt": "wsseg", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(6.4 * len(panels), 4.8), layout="constrained")
-        for axes, (some, whole, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0],
+    with figure_in(path, width=6.4 * len(panels), height=4.8) as figure:
+        for axes, (some, whole, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0],
                                               panels):
             _panel(axes, some, whole, list(dict.fromkeys(p.method for p in points)))
             axes.set_xlabel("annotation time (days of 24 hours)")
-            axes.set_ylabel(label)
+            axes.set_ylabel(title)
         figure.axes[0].legend()
-        dated = {".svg": "Date", ".pdf": "CreationDate"}.get(path[-4:].lower())
-        try:
-            figure.savefig(path, dpi=130, metadata={dated: None} if dated else None)
-        except (OSError, ValueError) as error:
-            raise WssegError(f"cannot write {path}: {error}") from None
 
 
 def _panel(axes: Any, points: Sequence[Point], whole: Any, methods: Sequence[str]) -> None:
@@ -57,7 +46,7 @@ def _panel(axes: Any, points: Sequence[Point], whole: Any, methods: Sequence[str
                 [scale * max(0.0, p.high - p.score) if p.high is not None else math.nan
                  for p in mine]]
         axes.errorbar([p.days for p in mine], [scale * p.score for p in mine], yerr=bars,
-                      label=printable(method).replace("$", r"\$"),
+                      label=label(method),
                       marker=_MARKERS[i % len(_MARKERS)],
                       color=f"C{i % 10}", capsize=3, markersize=5, linewidth=1.4)
     axes.grid(True, which="major", color="0.9")

@@ -71,7 +71,8 @@ def present(record: Record, min_area: int) -> tuple[Counter, bool]:
 
         return Counter({cls: 0 for cls in (value if kind == "tags" else present_classes(value))}
                        ), False
-    return Counter(value.classes.tolist()), True
+    crowd = getattr(value, "crowd", None)
+    return Counter((value.classes if crowd is None else value.classes[~crowd]).tolist()), True
 
 
 def statistics_text(found: Measured, names: tuple[str, ...] | None, place: str,

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
 
 from wsseg.cli import _score
-from wsseg.cli._evaluation import Evaluation, Result, cell, image_order, plain
+from wsseg.cli._eval_parts import part_of
+from wsseg.cli._evaluation import Evaluation, Result, cell, extremes, plain
 from wsseg.cli._instances import PrecisionResult
+from wsseg.metrics.average_precision import AREAS
 from wsseg.metrics.bootstrap import Interval
 from wsseg.metrics.gap import label_quality
 from wsseg.metrics.iou import segmentation_score
 
 
-def as_json(found: Evaluation, quality: bool) -> str:
+def as_json(found: Evaluation, quality: bool, shard: tuple[int, int] | None = None) -> str:
     """Return one result as an object; several as ``results`` with their ``differences``. What
-    is undefined is null."""
+    is undefined is null. shard: adds what was counted for each record, for --merge."""
     results = [_result(found, i, quality) for i in range(len(found.results))]
-    if len(results) == 1:
-        return json.dumps(results[0], indent=1)
-    whole: dict[str, Any] = {"results": results}
-    if found.plan.times:
+    for result in results:
+        result |= {} if shard is None else {"part": None}
+    whole: dict[str, Any] = results[0] if len(results) == 1 else {"results": results}
+    if found.plan.times and len(results) > 1:
         whole["differences"] = [
             {"one": found.results[d.one].scope.prediction,
              "other": found.results[d.other].scope.prediction, "score": d.score,
              "difference": _number(d.difference.value),
              "interval": _limits(d.difference.interval), "p": _number(d.difference.p)}
             for d in found.differences]
-    return json.dumps(whole, indent=1)
+    text = json.dumps(whole, indent=1)
+    if shard is None:
+        return text
+    parts = (json.dumps(part_of(result, shard), separators=(",", ":"))
+             for result in found.results)
+    # on one line each; within a string the quotes would not be bare
+    return re.sub('"part": null', lambda _: f'"part": {next(parts)}', text)
 
 
 def _number(value: Any) -> Any:
@@ -83,8 +92,7 @@ def _result(found: Evaluation, i: int, quality: bool) -> dict[str, Any]:
                         "remaining": _number(gap.remaining), "share_of_full": _number(gap.share),
                         "full_gap": _number(gap.full_gap), "reduction": _number(gap.reduction)}
     if plan.per_image:
-        order = image_order(result)
-        whole["worst"], whole["best"] = order[:5], order[::-1][:5]
+        whole["worst"], whole["best"] = extremes(result, 5)
     return whole
 
 
@@ -120,7 +128,7 @@ def _means(result: Result, found: Evaluation, i: int) -> list[dict[str, Any]]:
     else:
         summary = result.summary()
         means = []
-        for group in ("", "_things", "_stuff"):
+        for group in ("", "_things", "_stuff", *(f"_{size}" for size in AREAS)):
             mine = {k.removesuffix(group): v for k, v in summary.items()
                     if k.endswith(group) and (group or "_" not in k)}
             if mine:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from wsseg.cli import _score
-from wsseg.cli._evaluation import Evaluation, Result, image_order
+from wsseg.cli._evaluation import Evaluation, Result, extremes
 from wsseg.cli._instances import PanopticResult, PrecisionResult
-from wsseg.metrics.average_precision import RULES
+from wsseg.metrics.average_precision import AREAS
 from wsseg.metrics.gap import label_quality
 from wsseg.metrics.iou import segmentation_score
 
@@ -27,7 +27,7 @@ def as_text(found: Evaluation, sort: str, quality: bool) -> str:
     else:
         result = found.results[0]
         table = {"miou": _iou_table, "ap": _ap_table, "pq": _pq_table}[result.main]
-        lines = [*table(result, sort), _scored(result)]
+        lines = [*table(result, sort), scored(result)]
     for i, result in enumerate(found.results):
         of = f"{result.scope.prediction}: " if len(found.results) > 1 else ""
         lines += [of + line for line in _more(found, i, quality)]
@@ -101,10 +101,18 @@ def _ap_table(result: PrecisionResult, sort: str) -> list[str]:
               + "".join(f"{_percent(rows[c][t]):>6} " for t in titles)
               + f"{rows[c]['truths']:>7} {rows[c]['detections']:>7}" for c in order]
     lines += _means(result, width, ["ap", *titles])
+    summary = result.summary()
+    lines += [f"{size:{width}}  {_percent(summary[f'ap_{size}']):>6}   objects of "
+              f"{_pixels(*ends)} pixels" for size, ends in result.sizes.items()]
     rule = result.how.rule
     lines.append(f"AP at IoU {', '.join(f'{t:g}' for t in levels)} by the rules of {rule} "
-                 f"({RULES[rule][1]}); ranked by {_RANKING[result.how.ranking]}")
+                 f"({result.rule.interpolation}); ranked by {_RANKING[result.how.ranking]}")
     return lines
+
+
+def _pixels(low: float, high: float) -> str:
+    return f"{low:g} and more" if high > 1e9 else f"up to {high:g}" if not low else \
+        f"{low:g} to {high:g}"
 
 
 def _pq_table(result: PanopticResult, sort: str) -> list[str]:
@@ -118,7 +126,8 @@ def _pq_table(result: PanopticResult, sort: str) -> list[str]:
     return lines + _means(result, width, ["pq", "sq", "dq"])
 
 
-def _scored(result: Result) -> str:
+def scored(result: Result) -> str:
+    """Return which records were scored, and which were not."""
     scope = result.scope
     text = f"{scope.records} records scored (keys {scope.digest})"
     for count, what in ((scope.unscored, "true records have no prediction"),
@@ -152,20 +161,27 @@ def _together(found: Evaluation, sort: str) -> list[str]:
     for name in dict.fromkeys(k for s in summaries for k in s if k.split("_")[0] == r_main(found)):
         lines.append(row(name.partition("_")[2] or "mean",
                          [_percent(s.get(name, math.nan)) for s in summaries]))
-    scored = [_scored(r) for r in results]
-    if len(set(scored)) == 1:
-        return [*lines, scored[0]]
-    return [*lines, *(f"{name}: {text}" for name, text in zip(names, scored))]
+    told = [scored(r) for r in results]
+    if len(set(told)) == 1:
+        return [*lines, told[0]]
+    return [*lines, *(f"{name}: {text}" for name, text in zip(names, told))]
 
 
 def r_main(found: Evaluation) -> str:
     return found.results[0].main
 
 
-def _title(name: str) -> str:
+def _told(name: str, main: str) -> bool:
+    """Whether a score has a sentence of its own; those of sizes are left to --json."""
+    base, _, group = name.partition("_")
+    return base == main and group not in AREAS
+
+
+def score_title(name: str) -> str:
     """Return the name of a score of a summary, for people."""
     base, _, group = name.partition("_")
-    return NAMES.get(base, base.upper()) + (f" of {group}" if group else "")
+    return NAMES.get(base, base.upper()) + (f" of {group}" if group else "") + (
+        " objects" if group in AREAS else "")
 
 
 def _more(found: Evaluation, i: int, quality: bool) -> list[str]:
@@ -186,8 +202,8 @@ def _more(found: Evaluation, i: int, quality: bool) -> list[str]:
                          f"{_percent(q.mean_recall)} %; mIoU of what is labelled "
                          f"{_percent(q.miou)}")
     if plan.times:
-        main = {k: v for k, v in found.intervals[i].items() if k.split("_")[0] == result.main}
-        lines += [f"{_title(name)} {_percent(result.summary()[name])}, 95 % interval "
+        main = {k: v for k, v in found.intervals[i].items() if _told(k, result.main)}
+        lines += [f"{score_title(name)} {_percent(result.summary()[name])}, 95 % interval "
                   f"{_percent(v.low)} to {_percent(v.high)} ({plan.times} resamples of "
                   f"{result.scope.records} records, seed {plan.seed})"
                   for name, v in main.items()]
@@ -200,9 +216,8 @@ def _more(found: Evaluation, i: int, quality: bool) -> list[str]:
                      f"gap reduction {_percent(gap.reduction)} %")
         lines.append(text)
     if plan.per_image:
-        order = image_order(result)
         values = dict(zip(result.scope.keys, result.of_images()[result.main].tolist()))
-        for what, keys in (("worst", order[:5]), ("best", order[::-1][:5])):
+        for what, keys in zip(("worst", "best"), extremes(result, 5)):
             lines.append(f"{what}: " + ", ".join(f"{k} {_percent(values[k])}" for k in keys))
     return lines
 
@@ -210,10 +225,10 @@ def _more(found: Evaluation, i: int, quality: bool) -> list[str]:
 def _differences(found: Evaluation) -> list[str]:
     lines = []
     for d in found.differences:
-        if d.score.split("_")[0] != r_main(found):
+        if not _told(d.score, r_main(found)):
             continue
         one, other = (found.results[n].scope.prediction for n in (d.one, d.other))
         gap, value = d.difference.interval, 100 * d.difference.value
-        lines.append(f"{one} - {other}: {_title(d.score)} {value:+.2f}, 95 % interval "
+        lines.append(f"{one} - {other}: {score_title(d.score)} {value:+.2f}, 95 % interval "
                      f"{100 * gap.low:+.2f} to {100 * gap.high:+.2f}, p {d.difference.p:.3g}")
     return lines

@@ -24,7 +24,8 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for. baseline, full: percentages or places; times: resamples, 0 for none."""
+    """What is asked for. baseline, full: percentages or places; times: resamples, 0 for none;
+    keep: keep what each record counts; merged: what shards come to, if that is scored."""
 
     metric: str = "miou"
     missing: str = "error"
@@ -35,6 +36,8 @@ class Plan:
     per_image: str | None = None
     baseline: str | None = None
     full: str | None = None
+    keep: bool = False
+    merged: tuple[Result, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ def plan(flow: Flow, places: Sequence[str], **given) -> tuple[Plan, tuple[str, .
 
     Raises UsageError for options that contradict each other.
     """
+    if given["merge"]:
+        return _merging(flow, places, **given), (), ""
     if len(places) < 2:
         raise UsageError(f"PREDICTION and TRUTH are needed; got {len(places)} place" if places
                          else "PREDICTION and TRUTH are needed; got none")
@@ -73,8 +78,8 @@ def plan(flow: Flow, places: Sequence[str], **given) -> tuple[Plan, tuple[str, .
     if list(places).count("-") > 1:
         raise UsageError("only one input can be standard input")
     metric = given["metric"]
-    for name, of in (("--trimap", "miou"), ("--quality", "miou"), ("--plot", "miou"),
-                     ("--rule", "ap"), ("--thresholds", "ap"), ("--ranking", "ap")):
+    for name, of in (("--trimap", "miou"), ("--quality", "miou"), ("--rule", "ap"),
+                     ("--thresholds", "ap"), ("--ranking", "ap")):
         if given[name[2:]] and metric != of:
             raise UsageError(f"{name} is for --metric {of}")
     if given["unlabelled"] and metric == "miou":
@@ -87,16 +92,43 @@ def plan(flow: Flow, places: Sequence[str], **given) -> tuple[Plan, tuple[str, .
                          "directory first")
     if "-" in anew:
         raise UsageError("--full and --baseline are percentages or places, not standard input")
-    if given["plot"] and len(predictions) > 1:
-        raise UsageError("--plot draws the confusion matrix of one prediction")
     rule = given["rule"] or "coco"
     how = How(rule, thresholds(given["thresholds"], rule), given["ranking"] or "score",
               given["unlabelled"] != "background")
     made = Plan(metric, given["missing"], how, tuple(dict.fromkeys(given["trimap"])),
                 given["bootstrap"] or 0, given["seed"], given["per_image"],
-                given["baseline"], given["full"])
+                given["baseline"], given["full"],
+                flow.shard is not None or bool(given["worst"] or given["best"]))
     flow.inputs = tuple(places)
     return made, tuple(predictions), truth
+
+
+def _merging(flow: Flow, places: Sequence[str], **given) -> Plan:
+    """Return the plan for results of shards, whose own options decide how they were scored."""
+    from wsseg.cli._eval_parts import merged
+
+    decided = {name: given[name] for name in ("trimap", "rule", "thresholds", "ranking",
+                                              "unlabelled")}
+    decided |= {"metric": given["metric"] != "miou", "missing": given["missing"] != "error",
+                "shard": flow.shard, "keys": flow.key_file, "classes": flow.classes_spec}
+    for name, value in decided.items():
+        if value:
+            raise UsageError(f"--{name} was decided when the shards were scored; leave it out "
+                             "with --merge")
+    if not places:
+        raise UsageError("--merge needs the files that ws-eval --shard I/N --json wrote")
+    if given["baseline"] and not given["full"]:
+        raise UsageError("--baseline needs --full: the gap is between them")
+    for name in ("full", "baseline"):
+        if given[name] and _number(given[name]) is None:
+            raise UsageError(f"with --merge, --{name} is a percentage")
+    results = tuple(merged(places))
+    metric = results[0].main
+    if given["quality"] and metric != "miou":
+        raise UsageError("--quality is for --metric miou")
+    return Plan(metric, times=given["bootstrap"] or 0, seed=given["seed"],
+                per_image=given["per_image"], baseline=given["baseline"], full=given["full"],
+                merged=results)
 
 
 def evaluate(flow: Flow, plan: Plan, predictions: Sequence[str], truth: str) -> Evaluation:
@@ -110,7 +142,9 @@ def evaluate(flow: Flow, plan: Plan, predictions: Sequence[str], truth: str) -> 
         status = max(status, part.status())
         return result
 
-    results = [score(place) for place in predictions]
+    results = [*plan.merged, *(score(place) for place in predictions)]
+    if any(r.scope.failed for r in plan.merged):
+        status = ExitStatus.SOME_FAILED
     limits = [None if value is None else _value(value, score)
               for value in (plan.full, plan.baseline)]
     gaps = [gap(_main(r), *limits) for r in results] if limits[0] is not None else []
@@ -125,8 +159,8 @@ def _run(flow: Flow, plan: Plan) -> Result:
         return run_ap(flow, plan.missing, plan.how)
     if plan.metric == "pq":
         return run_pq(flow, plan.missing, plan.how)
-    return _score.run(flow, plan.missing, keep=bool(plan.times or plan.per_image),
-                      bands=plan.bands)
+    return _score.run(flow, plan.missing, bands=plan.bands,
+                      keep=bool(plan.times or plan.per_image or plan.keep))
 
 
 def _main(result: Result) -> float:
@@ -208,6 +242,13 @@ def image_order(result: Result) -> list[str]:
     return [key for _, _, key in sorted(
         (math.isnan(value), value if value == value else 0, key)
         for key, value in zip(result.scope.keys, values))]
+
+
+def extremes(result: Result, number: int) -> tuple[list[str], list[str]]:
+    """Return the keys of the worst and of the best records, each beginning with its extreme."""
+    values = dict(zip(result.scope.keys, result.of_images()[result.main].tolist()))
+    order = [key for key in image_order(result) if not math.isnan(values[key])]
+    return order[:number], order[::-1][:number]
 
 
 def plain(text: str) -> str:

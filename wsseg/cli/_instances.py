@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,31 +14,31 @@ from wsseg.cli._pairing import Pair, Scope, compare
 from wsseg.cli._regions import (Things, confidence, no_regions, predicted_regions, true_regions)
 from wsseg.cli._score import check_sizes
 from wsseg.errors import RecordError, UsageError
-from wsseg.metrics.average_precision import (COCO, RULES, VOLUME, Matches, average_precision,
-                                             match, mean_precision, oracle_scores)
+from wsseg.metrics.average_precision import (AREAS, CITYSCAPES, COCO, RULES, VOLUME, Matches, Rule,
+                                             average_precision, match, mean_precision,
+                                             oracle_scores)
 from wsseg.metrics.overlaps import Overlaps, overlaps
 from wsseg.metrics.panoptic import PanopticScore, mean_of, panoptic_counts, panoptic_score
 
 
 @dataclass(frozen=True)
 class How:
-    """How instances are scored. void: what has neither segment nor label is void; most:
-    detections that count, for each image and class."""
+    """How instances are scored. void: what has neither segment nor label is void."""
 
     rule: str = "coco"
     thresholds: tuple[float, ...] = COCO
     ranking: str = "score"
     void: bool = True
-    most: int = 100
 
 
 def thresholds(text: str | None, rule: str) -> tuple[float, ...]:
     """Return the thresholds of START:STEP:STOP or of a list; those of the rule for None.
 
-    Raises UsageError for anything else.
+    Raises UsageError for anything else, and below 0.5, where a detection may have several
+    counterparts, for Cityscapes' rule.
     """
     if text is None:
-        return COCO if rule == "coco" else VOLUME
+        return {"coco": COCO, "cityscapes": CITYSCAPES}.get(rule, VOLUME)
     try:
         if ":" in text:
             start, step, stop = map(float, text.split(":"))
@@ -51,12 +51,15 @@ def thresholds(text: str | None, rule: str) -> tuple[float, ...]:
     if not 0 < len(found) <= 1000 or not all(0 < t <= 1 for t in found):
         raise UsageError(f"--thresholds {text}: not START:STEP:STOP or a list of numbers above 0 "
                          "and at most 1, such as 0.1:0.1:0.9 or 0.5,0.75")
+    if rule == "cityscapes" and min(found) < 0.5:
+        raise UsageError(f"--thresholds {text}: the rules of cityscapes begin at 0.5")
     return found
 
 
 @dataclass(eq=False)
-class _Taken:
-    """What the records' steps found, in their order."""
+class Taken:
+    """What the records' steps found, in their order, and what truth and prediction say of
+    classes: things if a record says so."""
 
     found: list[Any] = field(default_factory=list)
     true_things: Things = field(default_factory=dict)
@@ -64,8 +67,12 @@ class _Taken:
 
     def __call__(self, one: tuple[Any, Things, Things]) -> None:
         self.found.append(one[0])
-        self.true_things.update(one[1])
-        self.things.update(one[2])
+        self.hear(*one[1:])
+
+    def hear(self, true_things: Things, things: Things) -> None:
+        for known, new in ((self.true_things, true_things), (self.things, things)):
+            for cls, thing in new.items():
+                known[cls] = known.get(cls, False) or thing
 
     def flags(self, n_classes: int) -> np.ndarray:
         """Whether classes are things (1) or stuff (0), as the truth says or else the prediction,
@@ -88,54 +95,79 @@ def _thing(flag: int) -> bool | None:
 
 @dataclass(frozen=True, eq=False)
 class PrecisionResult:
-    """Average precision. things: as ``_Taken.flags`` has it; images: each record's overlaps."""
+    """Average precision. taken: each record's overlaps; n_classes: how many there are."""
 
     scope: Scope
     how: How
-    images: list[Overlaps]
-    things: np.ndarray
+    taken: Taken
+    n_classes: int
     main = "ap"
 
-    def matched(self, rows: Sequence[int] | None = None) -> Matches:
-        """Match all records, or some."""
-        chosen = self.images if rows is None else [self.images[i] for i in rows]
-        return match(chosen, len(self.things), self.how.thresholds,
-                     choice=RULES[self.how.rule][0], most=self.how.most)
+    @property
+    def images(self) -> list[Overlaps]:
+        return self.taken.found
+
+    @cached_property
+    def things(self) -> np.ndarray:
+        return self.taken.flags(self.n_classes)
+
+    @property
+    def rule(self) -> Rule:
+        return RULES[self.how.rule]
+
+    @property
+    def sizes(self) -> dict[str, tuple[float, float]]:
+        """The sizes of objects that have scores of their own."""
+        return AREAS if self.how.rule == "coco" else {}
+
+    def _match(self, images: Sequence[Overlaps], within: tuple[float, float] | None = None
+               ) -> Matches:
+        return match(images, len(self.things), self.how.thresholds, choice=self.rule.choice,
+                     most=self.rule.most, least=self.rule.least, within=within)
 
     @cached_property
     def matches(self) -> Matches:
-        return self.matched()
+        return self._match(self.images)
 
     @cached_property
-    def table(self) -> np.ndarray:
-        """By class and threshold, float64 (C, T)."""
-        return average_precision(self.matches, RULES[self.how.rule][1])
+    def tables(self) -> list[np.ndarray]:
+        """By class and threshold, float64 (C, T): of all objects and of each size."""
+        return self._tables(self.images)(None)
+
+    def _tables(self, images: Sequence[Overlaps]) -> Callable[[Any], list[np.ndarray]]:
+        """Return weights of the images -> ``tables``."""
+        matches = [self.matches if images is self.images else self._match(images),
+                   *(self._match(images, within) for within in self.sizes.values())]
+        return lambda weights: [average_precision(m, self.rule.interpolation, weights)
+                                for m in matches]
 
     @property
     def of_class(self) -> np.ndarray:
-        return self.table.mean(axis=1)
+        return self.tables[0].mean(axis=1)
 
-    def _summary(self, table: np.ndarray) -> dict[str, np.ndarray]:
-        """Return scores of tables (..., C, T) by name."""
+    def _summary(self, tables: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Return scores of ``tables``, each (..., C, T), by name."""
+        table, *of_sizes = tables
         means = {f"ap{name}": mean_of(mean_precision(table, of))
                  for name, of in _groups(self.things).items()}
+        means |= {f"ap_{size}": mean_of(mean_precision(one))
+                  for size, one in zip(self.sizes, of_sizes)}
         levels = mean_precision(table)
         return means | {f"ap{t * 100:g}": levels[..., i] for i, t in
                         enumerate(self.how.thresholds) if len(self.how.thresholds) > 1}
 
     def summary(self) -> dict[str, float]:
-        return {k: float(v) for k, v in self._summary(self.table).items()}
+        return {k: float(v) for k, v in self._summary(self.tables).items()}
 
     def resampled(self, rows: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
         """Return weights of the records in ``rows`` (B, N) -> scores of ``summary`` (M, B)."""
-        matches = self.matched(rows)
-        return lambda weights: np.stack(list(self._summary(average_precision(
-            matches, RULES[self.how.rule][1], weights)).values()))
+        tables = self._tables([self.images[i] for i in rows])
+        return lambda weights: np.stack(list(self._summary(tables(weights)).values()))
 
     def of_images(self) -> dict[str, np.ndarray]:
         """Return scores of each record alone, float64 (N,)."""
-        n = len(self.images)
-        alone = [self.resampled([i])(np.ones((1, 1)))[0, 0] for i in range(n)]
+        alone = [mean_of(mean_precision(average_precision(
+            self._match([one]), self.rule.interpolation))) for one in self.images]
         return {"ap": np.array(alone), "truths": self.matches.truths.sum(axis=1),
                 "detections": np.array([len(one.classes) for one in self.images])}
 
@@ -143,8 +175,10 @@ class PrecisionResult:
         """Return figures by class."""
         truths = self.matches.truths.sum(axis=0)
         found = np.diff(self.matches.starts)
-        return [{"ap": self.of_class[c], **{f"ap{t * 100:g}": self.table[c, i] for i, t in
-                                            enumerate(self.how.thresholds)},
+        table, *of_sizes = self.tables
+        return [{"ap": self.of_class[c],
+                 **{f"ap{t * 100:g}": table[c, i] for i, t in enumerate(self.how.thresholds)},
+                 **{f"ap_{s}": one[c].mean() for s, one in zip(self.sizes, of_sizes)},
                  "thing": _thing(self.things[c]), "truths": int(truths[c]),
                  "detections": int(found[c])}
                 for c in range(len(self.things))]
@@ -152,12 +186,26 @@ class PrecisionResult:
 
 @dataclass(frozen=True, eq=False)
 class PanopticResult:
-    """Panoptic quality. counts: ``panoptic_counts`` of each record, (N, 4, C)."""
+    """Panoptic quality. taken: ``panoptic_counts`` of each record, of classes up to the last
+    that it has; n_classes: how many there are."""
 
     scope: Scope
-    counts: np.ndarray
-    things: np.ndarray
+    how: How
+    taken: Taken
+    n_classes: int
     main = "pq"
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Of each record and all classes, (N, 4, C)."""
+        counts = np.zeros((len(self.taken.found), 4, self.n_classes))
+        for row, found in zip(counts, self.taken.found):
+            row[:, :found.shape[1]] = found
+        return counts
+
+    @cached_property
+    def things(self) -> np.ndarray:
+        return self.taken.flags(self.n_classes)
 
     @cached_property
     def score(self) -> PanopticScore:
@@ -197,23 +245,32 @@ class PanopticResult:
 
 def run_ap(flow: Flow, missing: str, how: How) -> PrecisionResult:
     """Measure average precision. Raises UsageError as ``compare`` does."""
-    taken = _Taken()
+    taken = Taken()
     scope = compare(flow, missing, lambda names: partial(_overlap, names=names, how=how), taken)
+    return precision_of(scope, how, taken)
+
+
+def precision_of(scope: Scope, how: How, taken: Taken) -> PrecisionResult:
+    """Return what each record's overlaps come to."""
+    scope, taken.found = scope.ordered(taken.found)
     n = len(scope.names) if scope.names else 1 + max(
         (int(c.max()) for one in taken.found for c in (one.classes, one.true_classes) if len(c)),
         default=-1)
-    return PrecisionResult(scope, how, taken.found, taken.flags(n))
+    return PrecisionResult(scope, how, taken, n)
 
 
 def run_pq(flow: Flow, missing: str, how: How) -> PanopticResult:
     """Measure panoptic quality. Raises UsageError as ``compare`` does."""
-    taken = _Taken()
+    taken = Taken()
     scope = compare(flow, missing, lambda names: partial(_count, names=names, how=how), taken)
-    n = len(scope.names) if scope.names else max(c.shape[1] for c in taken.found)
-    counts = np.zeros((len(taken.found), 4, n))
-    for row, found in zip(counts, taken.found):
-        row[:, :found.shape[1]] = found
-    return PanopticResult(scope, counts, taken.flags(n))
+    return quality_of(scope, how, taken)
+
+
+def quality_of(scope: Scope, how: How, taken: Taken) -> PanopticResult:
+    """Return what each record's counts come to."""
+    scope, taken.found = scope.ordered(taken.found)
+    n = len(scope.names) if scope.names else max((c.shape[1] for c in taken.found), default=0)
+    return PanopticResult(scope, how, taken, n)
 
 
 def _both(pair: Pair, names: Sequence[str] | None, how: How):
@@ -236,7 +293,7 @@ def _both(pair: Pair, names: Sequence[str] | None, how: How):
 def _overlap(pair: Pair, *, names: Sequence[str] | None, how: How
              ) -> tuple[str, tuple[Overlaps, Things, Things]]:
     truth, true_things, guess, things = _both(pair, names, how)
-    found = overlaps(truth, guess)
+    found = overlaps(truth, guess, void=RULES[how.rule].least > 0)
     if how.ranking == "score":
         scores = found.scores
     elif how.ranking == "oracle" or pair.prediction is None:
@@ -245,8 +302,7 @@ def _overlap(pair: Pair, *, names: Sequence[str] | None, how: How
         scores = confidence(pair.prediction, guess)
     if not np.isfinite(scores).all():
         raise RecordError("a detection has a score that is no number")
-    return pair.key, (Overlaps(found.classes, scores, found.true_classes, found.crowd,
-                               found.pairs, found.iou), true_things, things)
+    return pair.key, (replace(found, scores=scores), true_things, things)
 
 
 def _count(pair: Pair, *, names: Sequence[str] | None, how: How

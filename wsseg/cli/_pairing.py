@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wsseg.cli._differ import refuse_other_classes
@@ -28,8 +28,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Scope:
-    """What was scored. keys: in the order of the prediction; unscored: true records without
-    prediction; untrue: the reverse (None where a stream does not tell)."""
+    """What was scored. keys: in the order of the prediction, until they are put in order;
+    unscored: true records without prediction; untrue: the reverse (None where a stream does not
+    tell)."""
 
     prediction: str
     truth: str
@@ -47,6 +48,13 @@ class Scope:
     def digest(self) -> str:
         """Of the scored keys, in any order."""
         return hashlib.sha256("\n".join(sorted(self.keys)).encode()).hexdigest()[:12]
+
+    def ordered(self, found: list[Any]) -> tuple[Scope, list[Any]]:
+        """Return this with ascending keys, and what was found of the records in that order, so
+        that no figure depends on the order of a stream or on shards."""
+        order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
+        return (replace(self, keys=tuple(self.keys[i] for i in order)),
+                [found[i] for i in order] if found else [])
 
     def class_name(self, number: int) -> str:
         return self.names[number] if self.names else str(number)
@@ -75,7 +83,8 @@ def compare(flow: Flow, missing: str, make_step: MakeStep, take: Callable[[Any],
 
     flow: its inputs are the prediction and the truth. make_step: the step returns the key and
     what it found; take: is given that, in the order of ``Scope.keys``. Raises UsageError when
-    there is no record, or when the places' class names disagree.
+    there is no record, unless it is a shard that has none, or when the places' class names
+    disagree.
     """
     prediction, truth = (flow.open(place, as_kind="label") for place in flow.inputs)
     refuse_other_classes(prediction, truth)
@@ -98,7 +107,7 @@ def compare(flow: Flow, missing: str, make_step: MakeStep, take: Callable[[Any],
             unscored = 0
     if hasattr(prediction, "get"):
         untrue = len(set(flow.selected(prediction)) - set(taker.keys))
-    if not taker.keys:
+    if not taker.keys and (flow.failed or unscored or untrue or not flow.shard):
         raise UsageError("no record was scored" + ("" if flow.failed else ": do "
                          f"{prediction.where} and {truth.where} hold the same keys?"))
     return Scope(prediction.where, truth.where, names, tuple(taker.keys), unscored, untrue,

@@ -83,9 +83,9 @@ def confidence(record: Record, regions: Regions) -> np.ndarray:
 def _instance(record: Record) -> InstanceMap:
     """Decode an instance map; that map and list agree is seen from runs, which is faster than
     sorting pixels."""
-    parts = record.read("instance")
-    if set(parts) != {"inst.png", "inst.json"}:
+    if not {"inst.png", "inst.json"} <= set(record.members):  # decoded already, or not whole
         return record.get("instance")
+    parts = record.read("instance")
     try:
         ids = decode_labels(parts["inst.png"]).astype(np.uint16, copy=False)
         value = InstanceMap(ids, read_segments(parse(parts["inst.json"]), record.names))
@@ -101,7 +101,8 @@ def _masks(record: Record) -> tuple[Regions, Things]:
     if "masks" not in record:
         record.read("instance")  # says what the record holds instead
     masks = record.get("masks")
-    return (run_regions(masks.size, masks.runs, masks.classes, masks.scores),
+    return (run_regions(masks.size, masks.runs, masks.classes, masks.scores, masks.crowd,
+                        masks.areas),
             dict.fromkeys(np.unique(masks.classes).tolist(), True))
 
 

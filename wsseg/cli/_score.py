@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,7 +12,7 @@ import numpy as np
 from wsseg.cli._differ import turned
 from wsseg.cli._flow import Flow
 from wsseg.cli._pairing import Pair, Scope, compare
-from wsseg.errors import RecordError, WssegError
+from wsseg.errors import RecordError
 from wsseg.io.codec import check_classes
 from wsseg.metrics.iou import SegmentationScore, matrix_of, pair_counts, segmentation_score
 from wsseg.metrics.panoptic import mean_of
@@ -41,7 +40,7 @@ class Result:
     def sums(self) -> np.ndarray:
         """Pixels hit, true and predicted of each record and class, int64 (N, 3, C)."""
         n = len(self.matrix)
-        rows = np.concatenate(self.counts)
+        rows = np.concatenate([np.zeros((0, 3), np.int64), *self.counts])
         record = np.repeat(np.arange(len(self.counts)), [len(c) for c in self.counts])
         known = rows[:, 0] != 255
         t, p, number = rows[known].T
@@ -98,15 +97,24 @@ def run(flow: Flow, missing: str, *, keep: bool = False, bands: Sequence[int] = 
 
     scope = compare(flow, missing,
                     lambda names: partial(_compare, names=names, bands=tuple(bands)), take)
-    merged = _merged(tallies[0].counts)
+    return result_of(scope, tallies[0].counts,
+                     {w: _merged(t.counts) for w, t in zip(bands, tallies[1:])}, keep=keep)
+
+
+def result_of(scope: Scope, counts: list[np.ndarray], bands: dict[int, np.ndarray], *,
+              keep: bool = True) -> Result:
+    """Return what rows of ``pair_counts`` come to, of each record or, unless ``keep``, of
+    several; bands: those of each band along boundaries."""
+    merged = _merged(counts)
     if scope.names:
         n = len(scope.names)
     else:
         seen = merged[:, :2]
         n = 1 + int(seen.max(where=seen != 255, initial=-1))
+    scope, kept = scope.ordered(counts if keep else [])
     return Result(scope, matrix_of(merged, n),
-                  {w: matrix_of(_merged(t.counts), n) for w, t in zip(bands, tallies[1:])},
-                  tallies[0].counts if keep else None)
+                  {width: matrix_of(rows, n) for width, rows in bands.items()},
+                  kept if keep else None)
 
 
 class _Tally:
@@ -164,37 +172,3 @@ def check_sizes(truth: Sequence[int], prediction: Sequence[int]) -> None:
     if tuple(truth) != tuple(prediction):
         raise RecordError(f"prediction is {prediction[0]}x{prediction[1]}, truth is "
                           f"{truth[0]}x{truth[1]}{turned(truth, prediction)}")
-
-
-def plot_confusion(result: Result, path: str) -> None:
-    """Draw the confusion matrix, each row as shares of its true class, into a file.
-
-    Raises WssegError when matplotlib is missing or the file cannot be written.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise WssegError("--plot needs matplotlib: pip install 'wsseg[plot]'") from None
-    shown = [i for i in range(len(result.matrix)) if not math.isnan(result.score.iou[i])]
-    part = result.matrix[np.ix_(shown, [*shown, len(result.matrix)])].astype(float)
-    share = part / np.maximum(part.sum(axis=1, keepdims=True), 1)
-    side = 2.5 + 0.33 * len(shown)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    labels = [result.scope.class_name(i) for i in shown]
-    axes.set_xticks(range(len(shown) + 1), [*labels, "none"], rotation=90)
-    axes.set_yticks(range(len(shown)), labels)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    miou = result.score.miou
-    axes.set_title("share of each true class (mIoU "
-                   f"{'n/a' if math.isnan(miou) else f'{100 * miou:.2f}'})")
-    for y, x in np.argwhere(share >= 0.005):
-        axes.text(x, y, f"{100 * share[y, x]:.0f}", ha="center", va="center", fontsize=7,
-                  color="white" if share[y, x] > 0.5 else "black")
-    figure.colorbar(image, shrink=0.6)
-    try:
-        figure.savefig(path, dpi=130)
-    except (OSError, ValueError) as error:
-        raise WssegError(f"cannot write {path}: {error}") from None

@@ -13,6 +13,8 @@ from wsseg.cli._command import tool
 @click.option("--metric", type=click.Choice(["miou", "ap", "pq"]), default="miou",
               show_default=True, help="Mean IoU of label maps, average precision of instances, or "
               "panoptic quality.")
+@click.option("--merge", is_flag=True, help="The arguments are files that --shard I/N --json "
+              "wrote: add them up, exactly.")
 @_options.JSON
 @click.option("--tsv", is_flag=True, help="Write tab-separated values, a row for each class.")
 @click.option("--sort", type=click.Choice(["class", "iou"]), default="class", show_default=True,
@@ -27,6 +29,9 @@ from wsseg.cli._command import tool
               help="Of --bootstrap.")
 @click.option("--per-image", type=click.Path(dir_okay=False), metavar="FILE",
               help="Write each record's scores as tab-separated values, the worst first.")
+@click.option("--worst", type=click.IntRange(1), metavar="N", help="Print only the keys of the N "
+              "records of the lowest scores, one a line, for --keys of other tools.")
+@click.option("--best", type=click.IntRange(1), metavar="N", help="The same of the highest.")
 @click.option("--full", metavar="SCORE", help="What full supervision reaches, as a percentage or "
               "a place of predictions: adds the remaining gap.")
 @click.option("--baseline", metavar="SCORE", help="What a weak baseline reaches: adds how much of "
@@ -36,11 +41,12 @@ from wsseg.cli._command import tool
 @click.option("--quality", is_flag=True, help="miou: judge labels that leave pixels out, by "
               "coverage and by what they say where they say something.")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE",
-              help="miou: draw the confusion matrix into a .png, .svg or .pdf.")
-@click.option("--rule", type=click.Choice(["coco", "voc", "voc2007"]),
+              help="Draw into a .png, .svg or .pdf: the confusion matrix of one prediction's label "
+              "maps, bars of all else, and a curve of several --trimap.")
+@click.option("--rule", type=click.Choice(["coco", "voc", "voc2007", "cityscapes"]),
               help="ap: how detections are matched and precision is averaged.  [default: coco]")
 @click.option("--thresholds", metavar="IOU", help="ap: START:STEP:STOP or a list.  [default: "
-              "0.5:0.05:0.95 by coco's rule, 0.1:0.1:0.9 by VOC's]")
+              "0.5:0.05:0.95, by VOC's rules 0.1:0.1:0.9]")
 @click.option("--ranking", type=click.Choice(["score", "confidence", "oracle"]),
               help="ap: rank by the scores given, by the mean probability of the class in the "
               "score map beside them, or by the truth.  [default: score]")
@@ -48,7 +54,7 @@ from wsseg.cli._command import tool
               help="ap, pq: what lies outside of all true segments where the truth has no label "
               "map to tell.  [default: void]")
 @_options.flow(writes=False, positional=False)
-def main(flow, places, as_json, tsv, sort, **given):
+def main(flow, places, as_json, tsv, sort, worst, best, **given):
     """Score predictions against the truth: mIoU, AP or PQ, by class and on average.
 
     PREDICTION and TRUTH are places; one of them may be -. Several predictions are scored in one
@@ -59,9 +65,11 @@ def main(flow, places, as_json, tsv, sort, **given):
     prediction has is left out of the means, which say how many classes they are over.
 
     ap: instance maps or masks. coco: a detection takes the best object not yet taken, 101-point
-    average, thresholds .5:.05:.95 (as Cityscapes has them); voc: the best object, wrong if it is
-    taken, area under the curve, AP^r_vol over .1:.1:.9; voc2007: the same with 11 points. Of an
-    image and class, the best 100 count.
+    average, thresholds .5:.05:.95, and AP of small, medium and large objects; voc: the best
+    object, wrong if it is taken, area under the curve, AP^r_vol over .1:.1:.9; voc2007: the same
+    with 11 points. Of an image and class, the best 100 count. cityscapes: as its script has it:
+    all count, IoU above the threshold, objects below 100 pixels and what is mostly on void left
+    out, trapezoids under the curve; its classes are the things.
 
     pq: instance maps, by the rules of the COCO panoptic API.
 
@@ -78,24 +86,35 @@ def main(flow, places, as_json, tsv, sort, **given):
       ws-eval panoptic/ truth/ --metric pq
       ws-eval rsis/ truth/ --metric ap --rule voc --thresholds 0.5
       ws-eval masks/ truth/ --plot confusion.png --per-image images.tsv
+      ws-eval masks/ truth/ --worst 12 |
+          ws-view masks/ truth/ --images JPEGImages --keys /dev/stdin -o worst.html
+      for i in 1 2 3; do ws-eval masks/ truth/ --shard $i/3 --json > part-$i.json; done
+      ws-eval --merge part-*.json --bootstrap 1000
     """
-    from wsseg.cli._evaluation import evaluate, plan
+    from wsseg.cli._evaluation import evaluate, extremes, plan
     from wsseg.errors import UsageError
 
-    if as_json and tsv:
-        raise UsageError("--json and --tsv exclude each other")
+    given |= {"worst": worst, "best": best}
+    if sum(map(bool, (as_json, tsv, worst, best))) > 1:
+        raise UsageError("--json, --tsv, --worst and --best exclude each other")
     made, predictions, truth = plan(flow, places, **given)
     found = evaluate(flow, made, predictions, truth)
     if given["plot"]:
-        from wsseg.cli._score import plot_confusion
+        from wsseg.cli._eval_plot import plot
 
-        plot_confusion(found.results[0], given["plot"])
-    from wsseg.cli._eval_text import as_text, class_order
+        plot(found, given["plot"])
+    from wsseg.cli._eval_text import as_text, class_order, scored
 
-    if as_json or tsv:
+    if tsv or worst or best:  # the text has no place for it
+        for line in dict.fromkeys(map(scored, found.results)):
+            flow.env.say(line)
+    if worst or best:
+        text = "\n".join(extremes(found.results[0], worst or best)[0 if worst else 1])
+    elif as_json or tsv:
         from wsseg.cli._eval_json import as_json as dump, as_tsv
 
-        text = (dump(found, given["quality"]) if as_json else as_tsv(found, class_order(sort)))
+        text = (dump(found, given["quality"], flow.shard) if as_json
+                else as_tsv(found, class_order(sort)))
     else:
         text = as_text(found, sort, given["quality"])
     flow.env.out(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -29,8 +30,9 @@ def open_coco(root: str, *, split: str | None = None,
     root: the JSON file, or a folder with annotations/instances_SPLIT.json and SPLIT/*.jpg.
     split: the SPLIT, or the path of a list of keys (file names without extension). Classes are
     0 = background and then the categories by ascending id; with ``classes``, every category
-    must be among those names. Crowds have no box and no mask but count as present in tags, and
-    so do annotations whose box has no width or no height (COCO has a few); notes count both.
+    must be among those names. Crowds have no box, and masks that are marked so, after those of
+    the objects. Annotations whose box has no width or no height (COCO has a few) have neither;
+    both count as present in tags, and notes count them. Masks have the areas that the file says.
     Where no photos are found beside the JSON, records have none. Raises WssegError for a bad
     file, UsageError when there is none.
     """
@@ -74,7 +76,7 @@ def _notes(annotations: list[dict[str, Any]]) -> list[str]:
     short = sum(isinstance(p, array) and len(p) < 6 for a in annotations
                 if isinstance(a.get("segmentation"), list) for p in a["segmentation"])
     return [f"{count} {what}" for count, what in (
-        (crowds, "crowd annotations have no box and no mask"),
+        (crowds, "crowd annotations have no box"),
         (flat, "annotations of no width or height are left out"),
         (short, "polygons of fewer than three points enclose nothing")) if count]
 
@@ -89,7 +91,7 @@ def _is_flat(item: dict[str, Any]) -> bool:
 
 
 def _objects(items: list[Item]) -> list[Item]:
-    """Leave out crowds and flat annotations, so that boxes and masks have the same places."""
+    """Leave out crowds and flat annotations, so that boxes are in the places of their masks."""
     return [(what, a) for what, a in items if not _is_crowd(a) and not _is_flat(a)]
 
 
@@ -119,10 +121,22 @@ def _boxes(image: Image, photo: str | None, items: list[Item], categories: Categ
 def _masks(image: Image, photo: str | None, items: list[Item], categories: Categories) -> Masks:
     check_size(image.size, photo, "the image in the JSON")
     check_pixels(image.size[1], image.size[0])
-    items = _objects(items)
+    items = _objects(items) + [(what, a) for what, a in items
+                               if _is_crowd(a) and a.get("segmentation")]
     runs = tuple(segmentation_runs(annotation.get("segmentation"), image.size,
                                    f"{what}.segmentation") for what, annotation in items)
-    return Masks(image.size, runs, _classes(items, categories), np.ones(len(items)))
+    crowd = np.array([_is_crowd(annotation) for _, annotation in items], bool)
+    return Masks(image.size, runs, _classes(items, categories), np.ones(len(items)),
+                 crowd if crowd.any() else None, _areas(items, runs))
+
+
+def _areas(items: list[Item], runs: Sequence[Sequence[int]]) -> np.ndarray | None:
+    """Return the areas that annotations state, of polygons rather than of pixels; where some
+    state none, those of the pixels."""
+    if not any("area" in annotation for _, annotation in items):
+        return None
+    return np.array([max(0.0, number_field(a["area"], f"{what}.area")) if "area" in a
+                     else float(sum(pixels[1::2])) for (what, a), pixels in zip(items, runs)])
 
 
 def segmentation_runs(value: Any, size: tuple[int, int], what: str) -> tuple[int, ...]:

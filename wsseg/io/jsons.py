@@ -189,7 +189,8 @@ def write_points(points: Points) -> Any:
 
 
 def read_masks(value: Any, names: Sequence[str] | None) -> Masks:
-    """Return masks from ``{"size", "masks": [{"class", "score", "counts": [...]}]}``.
+    """Return masks from ``{"size", "masks": [{"class", "score", "counts": [...]}]}``, where a
+    mask may also have ``"crowd": true``, and all of them an ``"area"``.
 
     Raises RecordError unless every mask's runs cover the image exactly.
     """
@@ -206,13 +207,39 @@ def read_masks(value: Any, names: Sequence[str] | None) -> Masks:
         runs.append(tuple(counts))
     return Masks(size, tuple(runs),
                  np.array([class_id(i.get("class"), names) for i in items], np.int64),
-                 np.array([_number(i.get("score", 1.0), "score") for i in items]))
+                 np.array([_number(i.get("score", 1.0), "score") for i in items]),
+                 _crowds(items), _areas(items))
+
+
+def _crowds(items: Sequence[dict[str, Any]]) -> np.ndarray | None:
+    if not any("crowd" in item for item in items):
+        return None
+    for i, item in enumerate(items):
+        if not isinstance(item.get("crowd", False), bool):
+            raise RecordError(f"masks[{i}].crowd is {item['crowd']!r}, not true or false")
+    found = np.array([item.get("crowd", False) for item in items])
+    return found if found.any() else None
+
+
+def _areas(items: Sequence[dict[str, Any]]) -> np.ndarray | None:
+    if not any("area" in item for item in items):
+        return None
+    found = np.array([_number(item.get("area"), f"masks[{i}].area")
+                      for i, item in enumerate(items)])
+    if found.min() < 0:
+        raise RecordError(f"masks[{int(found.argmin())}].area is below 0")
+    return found
 
 
 def write_masks(masks: Masks) -> Any:
-    return _sized(masks.size, {"masks": [
-        {"class": int(c), "score": float(s), "counts": [int(n) for n in r]}
-        for c, s, r in zip(masks.classes, masks.scores, masks.runs)]})
+    items = [{"class": int(c), "score": float(s), "counts": [int(n) for n in r]}
+             for c, s, r in zip(masks.classes, masks.scores, masks.runs)]
+    for i, item in enumerate(items):
+        if masks.crowd is not None and masks.crowd[i]:
+            item["crowd"] = True
+        if masks.areas is not None:
+            item["area"] = _plain(masks.areas[i])
+    return _sized(masks.size, {"masks": items})
 
 
 def read_segments(value: Any, names: Sequence[str] | None) -> tuple[Segment, ...]:

@@ -64,10 +64,13 @@ class Points:
 class Masks:
     """Possibly overlapping masks as uncompressed COCO run-lengths (column-major, from 0).
 
-    runs: one tuple of run lengths per mask, each summing to H * W.
+    runs: one tuple of run lengths per mask, each summing to H * W. crowd: bool (N,), masks that
+    stand for many objects, or None; areas: float64 (N,) as a data set states them, or None.
     """
 
     size: tuple[int, int]
     runs: tuple[tuple[int, ...], ...] = ()
     classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    crowd: np.ndarray | None = None
+    areas: np.ndarray | None = None

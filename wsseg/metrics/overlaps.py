@@ -24,7 +24,8 @@ class Regions:
     classes: int64 (N,); scores: float64 (N,); crowd: bool (N,), a true region that stands for
     many objects; size: (H, W). ids: uint16 (H, W) where numbers (N,) are the regions' ids,
     ascending, 0 is void, and any other value is no region but not void either. Or None, and
-    runs: COCO's uncompressed run-lengths of each region.
+    runs: COCO's uncompressed run-lengths of each region. areas: float64 (N,) by which small and
+    large true regions are told, None for their pixels (COCO's files state areas of polygons).
     """
 
     classes: np.ndarray
@@ -34,6 +35,7 @@ class Regions:
     ids: np.ndarray | None = None
     numbers: np.ndarray | None = None
     runs: Sequence[Sequence[int]] = ()
+    areas: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -60,15 +62,16 @@ def map_regions(ids: np.ndarray, numbers: Sequence[int], classes: Sequence[int],
 
 
 def run_regions(size: tuple[int, int], runs: Sequence[Sequence[int]], classes: Sequence[int],
-                scores: Sequence[float] | None = None, crowd: Sequence[bool] | None = None
-                ) -> Regions:
+                scores: Sequence[float] | None = None, crowd: Sequence[bool] | None = None,
+                areas: Sequence[float] | None = None) -> Regions:
     """Return the regions of COCO's uncompressed run-lengths (column-major, background first),
     which must cover the image. They are read when they are needed."""
     n = len(runs)
     return Regions(np.asarray(classes, np.int64).reshape(-1),
                    np.ones(n) if scores is None else np.asarray(scores, np.float64),
                    np.zeros(n, bool) if crowd is None else np.asarray(crowd, bool),
-                   tuple(size), runs=runs)
+                   tuple(size), runs=runs,
+                   areas=None if areas is None else np.asarray(areas, np.float64))
 
 
 class Spans(NamedTuple):
@@ -133,7 +136,9 @@ class Overlaps:
 
     classes, scores: (P,) of the predictions; true_classes, crowd: (T,); pairs: int64 (K, 2)
     rows of prediction and truth, ascending; iou: float64 (K,) of the pairs, which for a crowd
-    is the share of the prediction that lies in it (COCO's rule).
+    is the share of the prediction that lies in it (COCO's rule). areas (P,) and true_areas (T,)
+    tell small from large; meet: int64 (K,) pixels of the pairs, and void:
+    int64 (P,) pixels on void, for Cityscapes' rule.
     """
 
     classes: np.ndarray
@@ -142,12 +147,17 @@ class Overlaps:
     crowd: np.ndarray
     pairs: np.ndarray
     iou: np.ndarray
+    areas: np.ndarray | None = None
+    true_areas: np.ndarray | None = None
+    meet: np.ndarray | None = None
+    void: np.ndarray | None = None
 
 
-def overlaps(truth: Regions, prediction: Regions) -> Overlaps:
+def overlaps(truth: Regions, prediction: Regions, *, void: bool = False) -> Overlaps:
     """Return how the predicted regions of an image overlap the true ones of the same class.
 
-    Raises ValueError for sizes that differ.
+    void: count also what of them lies where the truth is void. Raises ValueError for sizes
+    that differ.
     """
     if tuple(truth.size) != tuple(prediction.size):
         raise ValueError(f"sizes differ: truth {truth.size}, prediction {prediction.size}")
@@ -159,7 +169,18 @@ def overlaps(truth: Regions, prediction: Regions) -> Overlaps:
     p, t = pairs.T
     union = np.where(truth.crowd[t], area[p], true_area[t] + area[p] - meet)
     return Overlaps(prediction.classes, prediction.scores, truth.classes, truth.crowd, pairs,
-                    meet / union)
+                    meet / union, area, true_area if truth.areas is None else truth.areas, meet,
+                    _on_void(truth, prediction) if void else None)
+
+
+def _on_void(truth: Regions, prediction: Regions) -> np.ndarray:
+    """Return the void pixels of each predicted region, int64 (P,)."""
+    if truth.ids is None:
+        return np.zeros(len(prediction), np.int64)
+    spans = spans_of(prediction)
+    before = np.concatenate([[0], np.cumsum(np.ascontiguousarray(truth.ids.T).ravel() == 0)])
+    return np.bincount(spans.region, before[spans.stop] - before[spans.start],
+                       len(prediction)).astype(np.int64)
 
 
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -205,7 +226,7 @@ def _of_spans(truth: Regions, prediction: Regions) -> _Found:
     """
     same = prediction.classes[:, None] == truth.classes
     spans, true_spans = spans_of(prediction, same.any(axis=1)), spans_of(truth, same.any(axis=0))
-    area, true_area = spans.areas(len(prediction)), true_spans.areas(len(truth))
+    area, true_area = _areas(prediction, spans), _areas(truth, true_spans)
     first = np.searchsorted(spans.region, np.arange(len(prediction) + 1))
     true_first = np.searchsorted(true_spans.region, np.arange(len(truth) + 1))
     p, t = np.nonzero(same)
@@ -234,6 +255,16 @@ def _of_spans(truth: Regions, prediction: Regions) -> _Found:
                        len(p)).astype(np.int64)
     some = meet > 0
     return np.stack([p, t], axis=1)[some], meet[some], true_area, area
+
+
+def _areas(regions: Regions, spans: Spans) -> np.ndarray:
+    """Return the pixels of each region, int64 (N,), of which ``spans`` has some."""
+    area = spans.areas(len(regions))
+    if regions.ids is not None:
+        return np.bincount(regions.ids.ravel(), minlength=1 << 16)[regions.numbers]
+    for i in np.flatnonzero(area == 0).tolist():
+        area[i] = sum(regions.runs[i][1::2])
+    return area
 
 
 def mean_confidence(regions: Regions, data: np.ndarray, classes: np.ndarray) -> np.ndarray:
