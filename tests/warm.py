@@ -62,7 +62,8 @@ def serve(path: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("train", "_training", "predict", "_predicting", "_flow"):
+    for name in ("train", "_training", "_train_segment", "_train_classify", "predict",
+                 "_predicting", "cam", "_cam", "_flow"):
         importlib.import_module(f"wsseg.cli.{name}")
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # imports more
     from tests.tinynet import install

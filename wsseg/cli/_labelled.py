@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from wsseg.cli._flow import Flow
+from wsseg.cli._held import catalogue
 from wsseg.cli._supervision import larger, spent
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.header import Header
 from wsseg.io.photo import exif_orientation, photo_size
-from wsseg.io.record import Record
-from wsseg.io.source import Catalogue, Source
+from wsseg.io.source import Catalogue
 from wsseg.train.objective import METHODS
 from wsseg.train.samples import MAPS, Samples
 
 
 _PNG = b"\x89PNG"  # would be decoded to the end in search of EXIF data
-
-
-class Held:
-    """A stream as a catalogue: its records are held in memory, as they lie in the stream."""
-
-    def __init__(self, source: Source) -> None:
-        self._records = {record.key: record for record in source}
-        self.where, self.header, self.end = source.where, source.header, source.end
-
-    def keys(self) -> Sequence[str]:
-        return list(self._records)
-
-    def get(self, key: str) -> Record:
-        return replace(self._records[key], _values={})
-
-    def __iter__(self):
-        return iter(self._records.values())
-
-    def check_complete(self) -> None:
-        """A stream that was cut could not be read to its end."""
-
-
-def catalogue(flow: Flow, place: str, as_kind: str | None = None) -> Catalogue:
-    """Open a place of any form for looking up. Raises IncompleteError for one that is cut."""
-    source = flow.open(place, as_kind=as_kind)
-    if not hasattr(source, "get"):
-        source = Held(source)
-    source.check_complete()
-    return source
 
 
 @dataclass
@@ -84,8 +55,9 @@ def weak_kinds(method: str) -> tuple[str, ...]:
 class Checker:
     """Opens places, looks at every label and at the size of every photo once."""
 
-    def __init__(self, flow: Flow, photos: Catalogue | None, classes: int) -> None:
-        self._flow, self._photos, self._classes = flow, photos, classes
+    def __init__(self, flow: Flow, photos: Catalogue | None, classes: int,
+                 make: Callable[..., Samples] = Samples) -> None:
+        self._flow, self._photos, self._classes, self._make = flow, photos, classes, make
 
     def take(self, source: Catalogue, use: str, keys: Sequence[str], *, conf: bool = False,
              rows: Sequence[int] | None = None, classes: int | None = None,
@@ -96,8 +68,8 @@ class Checker:
         are missing, RecordError for the first bad record, unless ``--keep-going`` leaves such
         out.
         """
-        samples = Samples(source, self._photos, keys, use, classes or self._classes, conf=conf,
-                          rows=rows)
+        samples = self._make(source, self._photos, keys, use, classes or self._classes,
+                             conf=conf, rows=rows)
         if self._photos is not None:
             there = set(self._photos.keys())
             self._drop(samples, [k for k in samples.keys if k not in there],
@@ -150,8 +122,8 @@ class Checker:
         samples.read(record, _Shape(photo_size(data)))
         if record.canonical and (record.supervision or samples.use in MAPS):
             return record.supervision
-        counted = spent(record, truth=truth and samples.use in MAPS)
-        kept = {"label": "masks"}.get(samples.use, samples.use)
+        counted = spent(record, truth=truth and samples.use in (*MAPS, "instance"))
+        kept = {"label": "masks", "instance": "masks"}.get(samples.use, samples.use)
         return {kept: counted[kept]} if kept in counted else {}
 
 

@@ -7,57 +7,93 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wsseg.cli._flow import Flow
 from wsseg.cli._parallel import Failure, Ready, attempt
+from wsseg.cli._tasks import predictor
 from wsseg.errors import ExitStatus, RecordError, UsageError
 from wsseg.io.header import Header
 from wsseg.io.record import Record
+from wsseg.io.source import Source
 from wsseg.io.values import ScoreMap
 from wsseg.nets.inference import Inference
-from wsseg.nets.model import find_model, load_model
+from wsseg.nets.model import find_model, load_model, read_card
 from wsseg.train.distributed import pick_device, use_bf16
 from wsseg.train.tags import tags_vector
 
 _WRITES = {"both": ("label", "score"), "label": ("label",), "score": ("score",)}
+#: Photos uint8 (B,H,W,3) of one size and their records -> kind -> value for each. A RecordError
+#: is about one of them; they are then tried one by one.
+Maps = Callable[[np.ndarray, Sequence[Record]], list[dict[str, Any]]]
 _AHEAD = 4  # batches that are looked at to find photos of one size
 
 
-def run(flow: Flow, place: str, write: str, options: Mapping[str, Any]) -> ExitStatus:
-    """Open everything, predict, write."""
-    device = pick_device(options["device"])
+def run(flow: Flow, place: str, options: Mapping[str, Any]) -> ExitStatus:
+    """Predict with a model of any task that ws-predict serves."""
     path = find_model(place)
-    net, card = load_model(path, str(device))
-    names = None if card["classes"] is None else tuple(card["classes"])
-    rows, names = _chosen(flow, options["as_classes"], names)
+    return predictor(read_card(path)["task"], place)(flow, path, options)
+
+
+def segment(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
+    """Label maps and probabilities from a segmentation net."""
+    model = Model.open(flow, path, options, "segment")
+    net, device = model.net, model.device
+    rows, names = _chosen(flow, options["as_classes"], model.names)
     if options["branch"] not in net.branches:
-        raise UsageError(f"{place} has one branch: --branch weak is for nets of --dual")
-    source = _source(flow)
-    _check_tags(source, options["tags"], names)
-    if options["compiled"]:
-        net.compile()
-    with open(path, "rb") as file:
-        flow.parameters["model"] = hashlib.sha256(file.read()).hexdigest()[:16]
-    flow.spent = {k: tuple(v) for k, v in card.get("supervision", {}).items()}
-    flow.made_of["model"] = Header(history=tuple(card.get("history", ())))
-    inference = Inference(net, device, _scales(options["scales"]), options["flip"],
+        raise UsageError(f"{path} has one branch: --branch weak is for nets of --dual")
+    source = photos_source(flow)
+    if options["tags"]:
+        check_tags(source, names)
+    inference = Inference(net, device, scales_of(options["scales"]), options["flip"],
                           options["branch"], rows, options["score_stride"],
                           use_bf16(options["precision"], device))
-    predictor = Predictor(inference, len(rows or range(net.spec.classes)), options["tags"],
-                          _WRITES[write], flow.jobs,
-                          options["batch"] or (1 if device.type == "cpu" else 16))
-    return flow.run(_same, source, reads=("image", "label", "score", "conf"),
-                    writes=_WRITES[write], classes=names, through=predictor)
+    writes = _WRITES.get(options["write"])
+    if writes is None or options["counts"]:
+        raise UsageError(f"--{'counts' if writes else 'write ' + options['write']} is for models "
+                         "of ws-train --task rsis or wrsis")
+    maps = Segmentation(inference, len(rows or range(net.spec.classes)), options["tags"], writes)
+    return flow.run(same, source, reads=("image", "label", "score", "conf"), writes=writes,
+                    classes=names, through=model.predictor(maps, flow.jobs, options["batch"]))
 
 
-def _same(record: Record) -> Record:
+@dataclass(frozen=True)
+class Model:
+    """A model on a device, ready to be asked."""
+
+    net: Any
+    card: dict[str, Any]
+    device: Any
+
+    @staticmethod
+    def open(flow: Flow, path: Path, options: Mapping[str, Any], task: str) -> Model:
+        """Load it; the output's history and supervision will tell of it."""
+        device = pick_device(options["device"])
+        net, card = load_model(path, str(device), task)
+        if options["compiled"]:
+            net.compile()
+        with open(path, "rb") as file:
+            flow.parameters["model"] = hashlib.sha256(file.read()).hexdigest()[:16]
+        flow.spent = {k: tuple(v) for k, v in card.get("supervision", {}).items()}
+        flow.made_of["model"] = Header(history=tuple(card.get("history", ())))
+        return Model(net, card, device)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        return None if self.card["classes"] is None else tuple(self.card["classes"])
+
+    def predictor(self, maps: Maps, threads: int, batch: int | None) -> Predictor:
+        return Predictor(maps, threads, batch or (1 if self.device.type == "cpu" else 16))
+
+
+def same(record: Record) -> Record:
     return record
 
 
-def _source(flow: Flow):
+def photos_source(flow: Flow) -> Source:
     """The records to predict: of INPUT with the photos of --images, or of --images alone."""
     place = flow.inputs[0]
     if place is None:
@@ -88,9 +124,8 @@ def _chosen(flow: Flow, spec: str | None, names: tuple[str, ...] | None
     return tuple(names.index(n) for n in wanted), wanted
 
 
-def _check_tags(source: Any, tags: bool, names: Sequence[str] | None) -> None:
-    if not tags:
-        return
+def check_tags(source: Source, names: Sequence[str] | None) -> None:
+    """Raise UsageError unless a place has tags of these classes."""
     kinds, theirs = source.header.kinds, source.header.classes
     if kinds and "tags" not in kinds:
         raise UsageError(f"--tags: {source.where} has no tags (it holds {', '.join(kinds)})")
@@ -99,7 +134,8 @@ def _check_tags(source: Any, tags: bool, names: Sequence[str] | None) -> None:
         raise UsageError(f"--tags: the classes of {source.where} are not the model's ({odd})")
 
 
-def _scales(text: str) -> tuple[float, ...]:
+def scales_of(text: str) -> tuple[float, ...]:
+    """Read --scales. Raises UsageError."""
     try:
         scales = tuple(float(s) for s in text.split(","))
     except ValueError:
@@ -110,13 +146,37 @@ def _scales(text: str) -> tuple[float, ...]:
 
 
 @dataclass
-class Predictor:
-    """Takes records in, gives records with maps back in the same order."""
+class Segmentation:
+    """What a segmentation net says of photos of one size."""
 
     inference: Inference
     classes: int
     tags: bool
     writes: tuple[str, ...]
+
+    def __call__(self, photos: np.ndarray, records: Sequence[Record]) -> list[dict[str, Any]]:
+        allowed = np.stack([tags_vector(r.get("tags"), self.classes) for r in records]) \
+            if self.tags else None
+        labels, scores = self.inference(photos, allowed, label="label" in self.writes,
+                                        score="score" in self.writes)
+        found: list[dict[str, Any]] = [{} for _ in records]
+        kind = np.uint8 if self.classes <= 255 else np.uint16
+        for values, label in zip(found, () if labels is None else labels):
+            values["label"] = label.astype(kind)
+        for values, score in zip(found, () if scores is None else scores):
+            present = np.flatnonzero(score.any((1, 2)))
+            values["score"] = ScoreMap(score[present], present, photos.shape[1:3])
+        return found
+
+
+@dataclass
+class Predictor:
+    """Takes records in, gives records with what ``maps`` found back in the same order.
+
+    batch: photos of one size that are handed to ``maps`` together, at most.
+    """
+
+    maps: Maps
     threads: int
     batch: int
 
@@ -164,8 +224,7 @@ class Predictor:
     def _predict(self, group: list[_Waiting]) -> None:
         photos = np.stack([w.pixels() for w in group])
         try:
-            allowed = np.stack([tags_vector(w.item.get("tags"), self.classes) for w in group]) \
-                if self.tags else None
+            found = self.maps(photos, [w.item for w in group])
         except RecordError as error:
             if len(group) == 1:
                 group[0].found = Failure(group[0].item.key, str(error))
@@ -173,20 +232,10 @@ class Predictor:
                 for one in group:
                     self._predict([one])
             return
-        labels, scores = self.inference(photos, allowed, label="label" in self.writes,
-                                        score="score" in self.writes)
-        for i, one in enumerate(group):
-            self._store(one, None if labels is None else labels[i],
-                        None if scores is None else scores[i])
-
-    def _store(self, one: _Waiting, label: np.ndarray | None, score: np.ndarray | None) -> None:
-        size = one.pixels().shape[:2]
-        if label is not None:
-            one.item.set("label", label.astype(np.uint8 if self.classes <= 255 else np.uint16))
-        if score is not None:
-            present = np.flatnonzero(score.any((1, 2)))
-            one.item.set("score", ScoreMap(score[present], present, size))
-        one.found = one.item
+        for one, values in zip(group, found):
+            for kind, value in values.items():
+                one.item.set(kind, value)
+            one.found = one.item
 
 
 @dataclass

@@ -36,7 +36,7 @@ def _load(context: click.Context, _: click.Parameter, path: str | None) -> str |
             raise click.BadParameter(f"{path}: no option {name!r}"
                                      + (f" (did you mean {near[0]}?)" if near else ""))
         defaults[known[name].name] = _as_given(known[name], value, f"{path}: {name}")
-    context.default_map = {**defaults, **(context.default_map or {})}
+    context.default_map = {**(context.default_map or {}), **defaults}
     return path
 
 

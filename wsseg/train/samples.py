@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,14 +42,15 @@ class Samples:
     """The records of a place that have what training needs, with their photos.
 
     use: label, scribble, tags or boxes; conf: also the weights of pixels. rows: classes of the
-    net that this place's ids stand for, None where they are the net's own.
+    net that this place's ids stand for, None where they are the net's own. background: class 0
+    counts as a tag of every image.
     """
 
     def __init__(self, source: Catalogue, photos: Catalogue | None, keys: Sequence[str],
                  use: str, classes: int, *, conf: bool = False,
-                 rows: Sequence[int] | None = None) -> None:
+                 rows: Sequence[int] | None = None, background: bool = True) -> None:
         self.source, self.photos, self.keys, self.use = source, photos, list(keys), use
-        self.classes, self.conf, self.rows = classes, conf, rows
+        self.classes, self.conf, self.rows, self.background = classes, conf, rows, background
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -74,14 +76,15 @@ class Samples:
             if self.conf and "conf" in record:
                 conf = record.get("conf")
                 _same("photo", size, "conf", conf.shape)
-            tags = tags_of_label(label, self.classes)
+            tags = tags_of_label(label, self.classes, background=self.background)
         elif self.use == "tags":
-            tags = tags_vector(record.get("tags"), self.classes)
+            tags = tags_vector(record.get("tags"), self.classes, background=self.background)
         else:
             boxes = record.get("boxes")
             if boxes.size is not None:
                 _same("photo", size, "boxes", boxes.size)
-            tags = tags_of_boxes(boxes.xyxy, boxes.classes, self.classes)
+            tags = tags_of_boxes(boxes.xyxy, boxes.classes, self.classes,
+                                 background=self.background)
         return Sample(record.key, photo, label, conf, tags, boxes)
 
 
@@ -170,13 +173,18 @@ class Loader:
 
     def __init__(self, sources: Mapping[str, Samples], sampler: Sampler, augment: Augment, *,
                  threads: int = 2, rank: int = 0, world: int = 1) -> None:
+        cv2.setNumThreads(0)  # threads of its own would take turns with those of torch
         self.sources, self.sampler, self.augment = dict(sources), sampler, augment
         self.threads, self.rank, self.world = threads, rank, world
 
     def batch(self, number: int) -> Batch:
         """Make one batch here and now."""
         draws = self.sampler.rank(number, self.rank, self.world)
-        return stacked([self._sample(d) for d in draws], draws)
+        return self.stack([self._sample(d) for d in draws], draws, number)
+
+    def stack(self, samples: Sequence[Sample], draws: Sequence[Draw], number: int) -> Batch:
+        """Make a batch of its samples."""
+        return stacked(samples, draws)
 
     def _sample(self, draw: Draw) -> Sample:
         return augmented(self.sources[draw.source].load(draw.index), self.augment, draw.seed)
@@ -185,21 +193,22 @@ class Loader:
         """Yield the batches of numbers start to stop - 1."""
         numbers = iter(range(start, stop))
         with ThreadPoolExecutor(self.threads) as pool:
-            ahead: list[tuple[list[Draw], list[Future]]] = []
+            ahead: list[tuple[int, list[Draw], list[Future]]] = []
 
             def submit(count: int) -> None:
                 for number in itertools.islice(numbers, count):
                     draws = self.sampler.rank(number, self.rank, self.world)
-                    ahead.append((draws, [pool.submit(self._sample, d) for d in draws]))
+                    ahead.append((number, draws,
+                                  [pool.submit(self._sample, d) for d in draws]))
 
             submit(3)
             try:
                 while ahead:
-                    draws, futures = ahead.pop(0)
-                    batch = stacked([f.result() for f in futures], draws)
+                    number, draws, futures = ahead.pop(0)
+                    batch = self.stack([f.result() for f in futures], draws, number)
                     submit(1)
                     yield batch
             finally:
-                for _, futures in ahead:
+                for *_, futures in ahead:
                     for future in futures:
                         future.cancel()

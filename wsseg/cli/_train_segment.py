@@ -1,0 +1,68 @@
+"""ws-train --task segment: label maps, scribbles and weak labels into a segmentation net."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from wsseg.cli._labelled import weak_kinds
+from wsseg.cli._train_places import Data, read
+from wsseg.cli._training import Task
+from wsseg.cli._validation import Validation
+from wsseg.errors import UsageError
+from wsseg.nets.inference import Inference
+from wsseg.nets.segmenter import NetSpec, build
+from wsseg.nets.weights import load_init
+from wsseg.train.objective import Objective, Weak
+
+
+class Segment(Task):
+    """A segmentation net, of one branch or two."""
+
+    best = "val_miou"
+
+    def read(self) -> Data:
+        return read(self.flow, self.options, first=("label", "scribble"),
+                    weak=weak_kinds(self.options["weak_loss"]), val=("label",))
+
+    def net(self, data: Data) -> tuple[Any, str]:
+        o = self.options
+        if o["frozen_norm"] and o["backbone"].startswith("efficientnet"):
+            self.flow.env.say("note: EfficientNet-Lite hardly learns while its norms are held "
+                              "still; leave out --frozen-norm")
+        net = build(NetSpec(o["backbone"], o["head"], len(data.names), int(o["stride"]), o["dual"],
+                            o["shared"], o["msc"], o["frozen_norm"], int(o["fov"]), o["dropout"],
+                            o["width"]))
+        return net, load_init(net, o["init"])
+
+    def objective(self, net: Any, data: Data) -> Any:
+        o = self.options
+        weak = Weak(o["weak_loss"], *o["em_bias"], *o["em_portions"], o["em_passes"],
+                    o["em_forbid"], o["mil_form"])
+        rows = {n: p.samples.rows for n, p in data.parts.items() if p.samples.rows is not None}
+        return Objective(net, weak, at=o["loss_at"], rows=rows,
+                         class_weight=class_weight(o["class_weight"], len(data.names)))
+
+    def compile(self, net: Any) -> None:
+        for module in (net.backbone, *net.branches.values()):
+            module.compile()
+
+    def evaluation(self, net: Any, data: Data, device: Any, bf16: bool
+                   ) -> Callable[[], dict[str, Any]]:
+        return Validation(Inference(net, device, bf16=bf16), data.val.samples,
+                          1 if device.type == "cpu" else 16, self.flow.jobs).score
+
+
+def class_weight(path: str | None, classes: int) -> list[float] | None:
+    """Read the weights of --class-weight. Raises UsageError."""
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = [float(line) for line in file if line.strip()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--class-weight {path}: {error}") from None
+    if len(values) != classes or not all(0 <= v < math.inf for v in values):
+        raise UsageError(f"--class-weight {path} must hold {classes} numbers of 0 or more")
+    return values
