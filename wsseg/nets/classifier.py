@@ -1,0 +1,153 @@
+"""A multi-label classifier of whole images: backbone, 1x1 convolution, global average pooling.
+
+Pooling and a linear layer commute, so pooling comes last here and the class activation maps (Zhou
+et al., Learning Deep Features for Discriminative Localization, 2016) are the net's own maps:
+``maps`` without their bias. EfficientNet-Lite keeps its last 1x1 convolution of 1280 channels,
+which has ImageNet weights and which the segmentation nets leave out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wsseg.errors import WssegError
+from wsseg.nets.backbones import build_backbone
+from wsseg.nets.efficientnet_lite import EfficientNetLite
+from wsseg.nets.layers import FrozenNorm, classifier, draw_he, freeze_norms, normed
+from wsseg.nets.segmenter import GROUPS
+from wsseg.nets.spec import NetSpec
+
+_TOP = 1280  #: channels of EfficientNet-Lite's last layer, whatever its width
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """What a classifier is made of. classes: rows of its output, of which a background's is
+    unused; dropout: of whole channels in front of the last layer. Raises WssegError for values
+    that no net can have."""
+
+    backbone: str
+    classes: int
+    stride: int = 16
+    frozen_norm: bool = False
+    dropout: float = 0.
+
+    def __post_init__(self) -> None:
+        NetSpec(self.backbone, "aspp", self.classes, self.stride, frozen_norm=self.frozen_norm,
+                dropout=self.dropout)  # checks them
+
+    def as_json(self) -> dict[str, Any]:
+        """Every field, for a header."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ClassifierSpec:
+        """Return the spec of ``as_json``. Raises WssegError for what is missing or wrong."""
+        try:
+            return cls(**data)
+        except TypeError:
+            raise WssegError(f"net: not the settings of a classifier ({', '.join(data)[:80]})"
+                             ) from None
+
+
+class Top(nn.Module):
+    """EfficientNet-Lite's last convolution, named as in the packages that hold its weights."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self._conv_head = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self._bn1 = nn.BatchNorm2d(outputs, eps=1e-3, momentum=.01)
+        self.act = nn.ReLU6()
+        draw_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(normed(self._conv_head, self._bn1, x))
+
+
+class Classifier(nn.Module):
+    """Normalised images float (B,3,H,W) -> logits (B,classes); see the module."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: ClassifierSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = build_backbone(spec.backbone, spec.stride, spec.frozen_norm)
+        channels = self.backbone.channels[1]
+        self.top: nn.Module = nn.Identity()
+        if isinstance(self.backbone, EfficientNetLite):
+            self.top = Top(channels, _TOP)
+            channels = _TOP
+            if spec.frozen_norm:
+                freeze_norms(self.top)
+        self.dropout = nn.Dropout2d(spec.dropout)
+        self.head = classifier(channels, spec.classes)
+        for name in ("mean", "scale"):
+            values = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one activation to the next."""
+        return self.backbone.stride
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """RGB of 0..255, uint8 or float (B,3,H,W) -> the backbone's."""
+        return (images - self.mean).mul_(self.scale)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees: (B,C,h,w), position i on pixel stride * i."""
+        return self.top(self.backbone(images)[1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.pooled(self.features(images))
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """Logits (B,classes) of features (B,C,h,w): pooled first, which is the same and less
+        work."""
+        pooled = self.dropout(features.mean((2, 3), keepdim=True))
+        return self.head(pooled).flatten(1)
+
+    def maps(self, features: Tensor) -> Tensor:
+        """Class activations (B,classes,h,w), without the bias: their mean and it are the logits."""
+        return nn.functional.conv2d(features, self.head.weight)
+
+    def classifiers(self) -> list[nn.Conv2d]:
+        """The layers whose rows are classes."""
+        return [self.head]
+
+    def load_top(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Take the top's weights from those of a whole ImageNet classifier, if it has them.
+        Returns the names of what was taken."""
+        own = self.top.state_dict()
+        found = {name: tensors[name] for name in own if name in tensors
+                 and tensors[name].shape == own[name].shape}
+        if not own or not found.keys() >= {n for n in own if "num_batches" not in n}:
+            return []
+        self.top.load_state_dict({**own, **found})
+        return sorted(found)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Every parameter that is trained, once (``segmenter.GROUPS``); the top, which comes with
+        the backbone's weights, counts as backbone."""
+        groups: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
+        for name, module in self.named_modules():
+            if isinstance(module, FrozenNorm):
+                continue
+            part = "new" if name.split(".")[0] == "head" else "backbone"
+            for kind, parameter in module.named_parameters(recurse=False):
+                norm = isinstance(module, nn.BatchNorm2d)
+                groups[f"{part}_{'norm' if norm else kind}"].append(parameter)
+        return groups
+
+
+def build(spec: ClassifierSpec) -> Classifier:
+    """Return the net of a spec with random weights, in training mode."""
+    return Classifier(spec)
