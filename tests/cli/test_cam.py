@@ -1,0 +1,305 @@
+"""ws-cam as its users run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from PIL import Image  # noqa: E402
+
+from tests import cli_contract, conftest, training  # noqa: E402
+from tests.cli_contract import RecordContract  # noqa: E402
+from tests.conftest import make_record, tree, write_place  # noqa: E402
+from tests.warm import warm  # noqa: E402
+from wsseg.cli import cam  # noqa: E402
+from wsseg.errors import ExitStatus  # noqa: E402
+from wsseg.io.places import open_source  # noqa: E402
+from wsseg.io.record import Record  # noqa: E402
+from wsseg.nets.cam import ActivationMaps  # noqa: E402
+from wsseg.nets.classifier import ClassifierSpec, build  # noqa: E402
+from wsseg.nets.model import load_model, model_bytes  # noqa: E402
+from wsseg.refine.camlabel import label_of_cams  # noqa: E402
+
+runner = training.runner
+CARD = {"task": "classify", "classes": list(conftest.CLASSES),
+        "supervision": {"tags": [6, 12, 12]},
+        "history": [{"tool": "ws-train", "version": "0", "arguments": [], "parameters": {},
+                     "inputs": {}, "previous": [], "id": "abcdef012345"}]}
+
+
+def write_model(path: Path, card=CARD, classes=3) -> str:
+    torch.manual_seed(4)
+    net = build(ClassifierSpec("tiny", classes))
+    torch.nn.init.normal_(net.head.weight, std=1.)
+    path.write_bytes(model_bytes(net, card))
+    return str(path)
+
+
+@pytest.fixture
+def model(runner) -> str:
+    return write_model(runner.folder / "model.safetensors")
+
+
+class TestCam(RecordContract):
+    """In processes that share their imports."""
+
+    tool = "ws-cam"
+    kinds = ("image", "tags")
+
+    @pytest.fixture(autouse=True)
+    def started(self, tmp_path, monkeypatch):
+        def command(tool):
+            words = warm().command(tool)
+            return [*words, self.model] if tool == self.tool else words
+
+        training.tinynet.install(monkeypatch)
+        self.model = write_model(tmp_path.parent / f"{tmp_path.name}.safetensors")
+        monkeypatch.setattr(conftest, "command", lambda tool: warm().command(tool))
+        monkeypatch.setattr(cli_contract, "command", command)
+        monkeypatch.setenv("WSSEG_JOBS", "2")
+
+    def line(self, place: str, *more: str) -> list[str]:
+        return [self.tool, self.model, place, *more]
+
+    def broken(self, folder: Path) -> str:
+        place = write_place(folder / "broken", [make_record(i, *self.kinds) for i in range(6)],
+                            kinds=self.kinds)
+        victim = folder / "broken" / "img002.image.png"
+        victim.write_bytes(victim.read_bytes()[:-40])
+        return place
+
+
+def cams(runner, *words, code: int = ExitStatus.OK):
+    return runner(*words, code=code, tool=cam)
+
+
+def values(folder: Path, name: str, kind: str = "cam") -> dict:
+    return {r.key: r.get(kind) for r in open_source(str(folder / name))}
+
+
+def header(folder: Path, name: str):
+    return open_source(str(folder / name)).header
+
+
+# -- maps --------------------------------------------------------------------------------------
+
+
+def test_maps_are_what_the_net_says_of_the_classes_in_the_tags(runner, model):
+    records = [make_record(i, "image") for i in range(3)]
+    for record, tags in zip(records, ((1,), (0, 2), ())):  # nobody is asked for the background
+        record.set("tags", tags)
+    write_place(runner.folder / "tagged", records, kinds=("image", "tags"))
+    cams(runner, model, "tagged", "-o", "out", "--batch", 3)
+    net, _ = load_model(model, task="classify")
+    maker = ActivationMaps(net, torch.device("cpu"), stride=4)
+    for record, classes in zip(records, ([1], [2], [])):
+        one, = maker(record.get("image")[None], np.isin(np.arange(3), classes)[None])
+        found = values(runner.folder, "out")[record.key]
+        assert found.classes.tolist() == classes and found.size == (24, 32)
+        assert found.data.dtype == np.float16 and found.data.shape[1:] == (6, 8)
+        np.testing.assert_allclose(found.data.astype(float), one.low.astype(float), atol=2e-3)
+        assert not classes or found.data.max() == 1
+    assert header(runner.folder, "out").kinds == ("cam", "tags")  # ws-crf looks at the tags
+
+
+@pytest.mark.parametrize("words", [["--method", "gradcam++"], ["--scales", ".5,1", "--flip"],
+                                   ["--full"], ["--stride", "8"], ["--precision", "bf16"],
+                                   ["--method", "gradcam", "--all-classes"]])
+def test_every_way_to_make_maps_makes_them(runner, model, words):
+    cams(runner, model, "weak", "-o", "out", *words)
+    found = values(runner.folder, "out")
+    assert len(found) == 8
+    for one in found.values():
+        assert one.classes.tolist() == [1, 2]
+        assert one.data.shape[1:] == {"--full": (24, 32), "--stride": (3, 4)}.get(words[0], (6, 8))
+
+
+def test_tags_may_lie_elsewhere(runner, model):
+    write_place(runner.folder / "tags.tar", [make_record(i, "tags") for i in range(6, 14)],
+                kinds=["tags"])
+    write_place(runner.folder / "photos", [make_record(i, "image") for i in range(6, 14)],
+                kinds=["image"])
+    (runner.folder / "plain").mkdir()
+    for i in range(6, 14):
+        Image.fromarray(make_record(i, "image").get("image")).save(
+            runner.folder / f"plain/img{i:03d}.png")
+    for name, words in (("a", ["photos", "--tags", "tags.tar"]),
+                        ("b", ["tags.tar", "--images", "photos"]),
+                        ("c", ["--images", "plain", "--tags", "tags.tar"])):
+        cams(runner, model, *words, "-o", name)
+        assert header(runner.folder, name).kinds == ("cam", "tags")
+        assert values(runner.folder, name, "tags") == {f"img{i:03d}": (1, 2) for i in range(6, 14)}
+    one, *others = ({k: v for k, v in tree(runner.folder / n).items() if "__" not in k}
+                    for n in "abc")
+    assert all(other == one for other in others)
+
+
+def test_classes_may_be_those_that_the_model_finds(runner, model):
+    cams(runner, model, "val", "--min-prob", "0.5", "-o", "some")
+    cams(runner, model, "val", "--min-prob", "0", "-o", "all")
+    cams(runner, model, "val", "--all-classes", "-o", "same")
+    some, every = values(runner.folder, "some"), values(runner.folder, "all")
+    assert all(set(some[k].classes) <= {1, 2} for k in some)
+    assert all(every[k].classes.tolist() == [1, 2] for k in every)
+    for key, one in values(runner.folder, "same").items():
+        assert np.array_equal(one.data, every[key].data)
+
+
+def test_tags_that_the_model_learnt_from_are_paid_for_once(runner, model):
+    """weak/ has 8 tagged images, and the model learnt from 6."""
+    cams(runner, model, "weak", "-o", "out")
+    assert header(runner.folder, "out").supervision["tags"] == (8, 16, 16)
+    cams(runner, model, "val", "--all-classes", "-o", "val_out")
+    assert header(runner.folder, "val_out").supervision["tags"] == (6, 12, 12)
+    last = header(runner.folder, "out").history[-1]
+    assert last["tool"] == "ws-cam" and last["parameters"]["model"]
+    assert last["previous"][-1] == "abcdef012345" or "abcdef012345" in last["previous"]
+
+
+# -- labels ------------------------------------------------------------------------------------
+
+
+def test_labels_are_made_of_the_maps_of_full_size(runner, model):
+    cams(runner, model, "weak", "-o", "full", "--full")
+    for words, more in (((), {}), (("--background", ".1"), {"background": 0, "low": .1}),
+                        (("--overlap", "stronger"), {"overlap": "stronger"})):
+        cams(runner, model, "weak", "--label", "--threshold", ".4", *words, "-o", "label",
+             "--overwrite")
+        cams(runner, "--cams", "full", "--label", "--threshold", ".4", *words, "-o", "again",
+             "--overwrite")
+        net, _ = load_model(model, task="classify")
+        for i in range(6, 14):
+            record = make_record(i, "image")
+            one, = ActivationMaps(net, torch.device("cpu"))(
+                record.get("image")[None], np.array([[False, True, True]]), full=True)
+            expected = label_of_cams(one.full, one.classes, np.array([.4, .4]), **more)
+            label = values(runner.folder, "label", "label")[record.key]
+            assert np.array_equal(label, expected)
+            again = values(runner.folder, "again", "label")[record.key]
+            assert (again == label).mean() > .99  # of float16
+    assert header(runner.folder, "label").kinds == ("boxes", "label", "tags")
+
+
+def test_both_maps_and_labels_are_written_with_keep(runner, model):
+    cams(runner, model, "weak", "--label", "--keep", "cam", "-o", "both")
+    assert header(runner.folder, "both").kinds == ("boxes", "cam", "label", "tags")
+    assert all("cam" in r and "label" in r for r in open_source(str(runner.folder / "both")))
+
+
+def test_thresholds_may_differ_by_class(runner, model):
+    (runner.folder / "numbers").write_text("1\n0.9\n0.2\n")
+    (runner.folder / "named").write_text("cat 0.9\ndog\t0.2\n")
+    cams(runner, model, "weak", "-o", "full", "--full")
+    for name in ("numbers", "named"):
+        cams(runner, "--cams", "full", "--label", "--threshold", name, "-o", f"by_{name}")
+    ours, theirs = (values(runner.folder, f"by_{n}", "label") for n in ("numbers", "named"))
+    for key, maps in values(runner.folder, "full").items():
+        assert np.array_equal(ours[key], theirs[key])
+        expected = label_of_cams(maps.data.astype(np.float32), maps.classes, np.array([.9, .2]))
+        assert np.array_equal(ours[key], expected)
+
+
+def test_what_is_not_salient_is_background(runner, model):
+    """Where no class is: a class that is active wins."""
+    saliency = np.zeros((24, 32), np.uint8)
+    saliency[:, 16:] = 200
+    records = []
+    for i in range(6, 14):
+        records.append(Record(f"img{i:03d}"))
+        records[-1].set("conf", saliency)
+    write_place(runner.folder / "salient", records, kinds=["conf"])
+    cams(runner, model, "weak", "--label", "--threshold", ".6", "-o", "plain")
+    cams(runner, model, "weak", "--label", "--threshold", ".6", "--saliency", "salient", "-o",
+         "out")
+    plain = values(runner.folder, "plain", "label")
+    for key, label in values(runner.folder, "out", "label").items():
+        expected = np.where((plain[key] == 255) & (saliency < 16), 0, plain[key])
+        assert np.array_equal(label, expected) and (label == 255).any()
+
+
+def test_a_photo_without_tags_is_background_or_unknown(runner, model):
+    record = make_record(0, "image")
+    record.set("tags", ())
+    write_place(runner.folder / "none", [record], kinds=("image", "tags"))
+    for words, value in (([], 255), (["--background", ".1"], 0)):
+        cams(runner, model, "none", "--label", *words, "-o", "out", "--overwrite")
+        assert (values(runner.folder, "out", "label")["img000"] == value).all()
+
+
+def test_stuff_is_a_class_like_any_other(runner):
+    """Without a background class 0 is a class too, and nothing can be background."""
+    names = ["road", "sky", "car"]
+    model = write_model(runner.folder / "city.safetensors", {**CARD, "classes": names})
+    record = make_record(0, "image")
+    record.set("tags", (0, 1))
+    write_place(runner.folder / "city", [record], kinds=("image", "tags"), classes=names)
+    cams(runner, model, "city", "--label", "-o", "out")
+    assert set(np.unique(values(runner.folder, "out", "label")["img000"])) <= {0, 1, 255}
+    told = cams(runner, model, "city", "--label", "--background", ".1", "-o", "x",
+                code=ExitStatus.USAGE)
+    assert "these classes have no background" in told.err
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words, said", [
+    ([], "name a model, or activation maps with --cams"),
+    (["none", "weak"], "none: no such model"),
+    (["segmenter.safetensors", "weak"], "is a model of ws-train --task segment"),
+    (["model.safetensors"], "no photos: name their folder with --images"),
+    (["model.safetensors", "val"], "val has no tags (it holds image, label): name their place"),
+    (["model.safetensors", "plain"], "plain has no tags"),
+    (["model.safetensors", "lacking"], "img001: has no tags"),
+    (["model.safetensors", "tags", "--images", "few"], "without counterpart in few"),
+    (["model.safetensors", "many", "--tags", "tags"], "without counterpart in tags"),
+    (["model.safetensors", "other"], "unknown class 'dgo'; did you mean 'dog'?"),
+    (["model.safetensors", "turned"], "numbers its classes in another way than the model"),
+    (["model.safetensors", "high"], "tag 7 is none of the model's 3 classes"),
+    (["model.safetensors", "weak", "--all-classes", "--tags", "tags"], "do without them"),
+    (["model.safetensors", "weak", "--all-classes", "--min-prob", ".5"], "exclude each other"),
+    (["model.safetensors", "weak", "--background", ".1"], "is about labels: add --label"),
+    (["model.safetensors", "weak", "--label", "--background", ".3"], "is above the threshold"),
+    (["model.safetensors", "weak", "--label", "--threshold", "0"], "shares are above 0"),
+    (["model.safetensors", "weak", "--label", "--threshold", "nofile"], "neither a number nor"),
+    (["model.safetensors", "weak", "--label", "--threshold", "two"], "must hold one number for"),
+    (["model.safetensors", "weak", "--label", "--threshold", "typo"], "did you mean 'cat'"),
+    (["model.safetensors", "weak", "--label", "--saliency", "wide"], "the saliency map is 3x3"),
+    (["model.safetensors", "weak", "--scales", "0"], "--scales 0 is not numbers"),
+    (["--cams", "val", "--label"], "val has no cam (it holds image, label)"),
+    (["--cams", "val"], "what is to be made of them? Add --label"),
+    (["model.safetensors", "--cams", "val", "--label"], "there is no MODEL and no INPUT"),
+    (["--cams", "val", "--label", "--tags", "tags"], "--tags is for making maps"),
+])
+def test_what_cannot_be_is_one_line(runner, model, words, said):
+    folder, photo = runner.folder, [make_record(i, "image") for i in range(6)]
+    from wsseg.nets import segmenter
+
+    (folder / "segmenter.safetensors").write_bytes(model_bytes(segmenter.build(
+        segmenter.NetSpec("tiny", "largefov", 3, width=8)), {"classes": None}))
+    (folder / "plain").mkdir()
+    Image.fromarray(photo[0].get("image")).save(folder / "plain/img000.png")
+    lacking = [make_record(0, "image", "tags"), make_record(1, "image")]
+    write_place(folder / "lacking", lacking, kinds=("image", "tags"))
+    write_place(folder / "tags", [make_record(i, "tags") for i in range(3)], kinds=["tags"])
+    write_place(folder / "few", photo[:2], kinds=["image"])
+    write_place(folder / "many", photo, kinds=["image"])
+    for name, classes in (("other", ("background", "cat", "dgo")),
+                          ("turned", ("background", "dog", "cat"))):
+        write_place(folder / name, [make_record(0, "image", "tags")], kinds=("image", "tags"),
+                    classes=classes)
+    high = make_record(0, "image")
+    high.set("tags", (7,))
+    write_place(folder / "high", [high], kinds=("image", "tags"), classes=None)
+    wide = [Record(f"img{i:03d}") for i in range(6, 14)]
+    for record in wide:
+        record.set("conf", np.zeros((3, 3), np.uint8))
+    write_place(folder / "wide", wide, kinds=["conf"])
+    (folder / "two").write_text(".1\n.2\n")
+    (folder / "typo").write_text("cta .2\n")
+    told = runner(*words, "-o", "out", tool=cam, code=None)
+    assert said in told.err and told.err.count("\n") == 1 and told.err.startswith("ws-cam: ")
