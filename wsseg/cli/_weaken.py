@@ -11,7 +11,9 @@ import numpy as np
 
 from wsseg.annotate.objects import (connected_objects, count_objects, inner_points,
                                     present_classes, tight_boxes)
+from wsseg.cli._crops import Crops, parse_grid
 from wsseg.cli._flow import Flow
+from wsseg.cli._held import catalogue
 from wsseg.cli._supervision import count_masks, spent
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.kinds import background_id
@@ -26,6 +28,22 @@ def check(wanted: Sequence[str], chosen: Chosen | None, part: str) -> None:
         raise UsageError("choose at least one of --tags --counts --boxes --points --scribbles")
     if part != "both" and chosen is None:
         raise UsageError(f"--part {part} needs --count or --fraction")
+
+
+def cut(flow: Flow, crops: str | None, share: tuple[float, float]) -> Source:
+    """Open the input, or its parts where --crops are asked for."""
+    if crops is None:
+        flow.parameters.pop("crop_share", None)
+        if flow.images is not None:
+            raise UsageError("--images is for --crops, which cuts the photos too")
+        return flow.open()
+    grid = parse_grid(crops)
+    source = catalogue(flow, flow.inputs[0])
+    photos = None if flow.images is None else catalogue(flow, flow.images, "image")
+    whole = flow.selected(source, sharded=False)
+    flow.key_file = None  # its keys are chosen
+    flow.__dict__.pop("wanted", None)
+    return Crops(source, photos, whole, grid, share)
 
 
 def draw(seed: int, key: str) -> int:

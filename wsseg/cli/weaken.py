@@ -9,6 +9,7 @@ import click
 from wsseg.cli import _options
 from wsseg.cli._command import tool
 
+_SHARE = click.FloatRange(0, 1, min_open=True)
 WEAK = ("tags", "counts", "boxes", "points", "scribbles")
 
 
@@ -18,6 +19,11 @@ WEAK = ("tags", "counts", "boxes", "points", "scribbles")
 @click.option("--boxes", is_flag=True, help="Make the tight box of each object.")
 @click.option("--points", is_flag=True, help="Make one point in each object, deep inside.")
 @click.option("--scribbles", is_flag=True, help="Make scribbles in objects and background.")
+@click.option("--crops", metavar="ROWSxCOLUMNS", help="Cut each record into a grid of parts, "
+              "records of their own that are labelled each; with --images their photos too.")
+@click.option("--crop-share", type=(_SHARE, _SHARE), default=(400 / 1024, 500 / 2048),
+              metavar="H W", help="Height and width of a part, as shares of the whole "
+              "[default: 400/1024 and 500/2048, panoptic-2018's of Cityscapes for 3x5].")
 @click.option("--count", type=click.IntRange(0), metavar="N",
               help="Leave N records strong, chosen at random; the rest are weakened. A larger N "
               "contains a smaller one.")
@@ -43,9 +49,9 @@ WEAK = ("tags", "counts", "boxes", "points", "scribbles")
 @click.option("--random-points", is_flag=True, help="Points anywhere in the object.")
 @click.option("--min-area", type=click.IntRange(1), default=16, show_default=True,
               metavar="PIXELS", help="Smaller parts of a label map are no objects of their own.")
-@_options.flow()
-def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, subset_seed, seed,
-         stroke_width, strokes, coverage, sloppy, random_points, min_area):
+@_options.flow(images=True)
+def main(flow, tags, counts, boxes, points, scribbles, crops, crop_share, count, fraction, part,
+         subset_seed, seed, stroke_width, strokes, coverage, sloppy, random_points, min_area):
     """Make weak labels from strong ones, as an annotator would have given them.
 
     INPUT holds label maps or instance maps. Without instance maps, objects are the connected
@@ -55,6 +61,9 @@ def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, su
     Scribbles are strokes like a hand's, on every object, on the stuff of panoptic maps and on
     the background. Unless --sloppy, none leaves its class. They depend on --seed and key only.
 
+    With --crops tags tell more of where things are, and cost as much for each part as for an
+    image. The result is a set of small images: train and evaluate on them as on any.
+
     With --count or --fraction some records keep their strong labels: a semi-supervised set.
 
     \b
@@ -62,13 +71,14 @@ def main(flow, tags, counts, boxes, points, scribbles, count, fraction, part, su
       ws-weaken SegmentationClass --classes voc --boxes -o boxes/
       ws-weaken masks/ --tags --counts --points -o weak.h5
       ws-weaken masks/ --scribbles --sloppy .015 -o scribbles/
+      ws-weaken fine/ --images leftImg8bit --crops 3x5 --tags -o crops.h5
       ws-weaken masks/ --boxes --count 100 --subset-seed 3 -o semi/
       ws-weaken masks/ --boxes | ws-boxfill --images JPEGImages -o filled/
     """
     from wsseg.cli import _weaken
 
     wanted = [k for k, on in zip(WEAK, (tags, counts, boxes, points, scribbles)) if on]
-    source = flow.open()
+    source = _weaken.cut(flow, crops, crop_share)
     chosen = _weaken.choose(flow, source, count, fraction, subset_seed)
     _weaken.check(wanted, chosen, part)
     if part != "both":
