@@ -17,6 +17,7 @@ from tests.conftest import (complaint, keys_of, make_label, make_record, real_da
                             write_place)
 from wsseg.errors import ExitStatus
 from wsseg.io.record import Record
+from wsseg.io.values import ScoreMap
 from wsseg.view.colours import class_colour
 
 
@@ -223,3 +224,23 @@ def test_real_photos_make_a_small_report(tmp_path):
          "--limit", "6", "-o", tmp_path / "r.html"])
     assert (tmp_path / "r.html").stat().st_size < 6 * 120_000
     assert "aeroplane" in (tmp_path / "r.html").read_text()
+
+
+def test_heat_maps_of_the_strongest_classes_stand_side_by_side(tmp_path):
+    records = []
+    for i in range(2):
+        record = make_record(i, "image")
+        data = np.zeros((2, 6, 8), np.float16)
+        data[i, 2:4, 2:6] = 1
+        record.set("cam", ScoreMap(data, np.array([1, 2]), (24, 32)))
+        records.append(record)
+    place = write_place(tmp_path / "cams", records, kinds=["cam", "image"])
+    run(["ws-view", place, "--heat", "2", "-o", tmp_path / "h.html"])
+    page = (tmp_path / "h.html").read_text()
+    assert "cams: 1." in page and "cams: 2." in page and "cat from 0.00 to 1.00" in page
+    run(["ws-view", place, "--class", "cat", "--class", "dog", "-o", tmp_path / "c.html"])
+    page = (tmp_path / "c.html").read_text()
+    assert "cams: cat" in page and "cams: dog" in page
+    done = run(["ws-view", place, "--class", "cat", "--heat", "1", "-o", tmp_path / "x.html"],
+               code=ExitStatus.USAGE)
+    assert "--class and --heat exclude each other" in complaint(done)

@@ -89,6 +89,18 @@ def test_kinds_may_be_chosen(tmp_path):
         Gallery.of(["a"], sources, kinds=["lable"])
 
 
+def test_each_heat_class_has_a_picture(tmp_path):
+    names = ("background", "cat", "dog")
+    cams, masks = place(tmp_path, "cams", "cam", classes=names), \
+        place(tmp_path, "masks", "label", classes=names)
+    gallery = Gallery.of(["cams", "masks"], [cams, masks], heat=["dog", "cat"])
+    assert gallery.columns == ("cams: dog", "cams: cat", "masks") and gallery.panels == (0, 0, 1)
+    assert [k.heat for k in gallery.looks] == [2, 1, 2] and gallery.heat == "dog, cat"
+    gallery = Gallery.of(["cams", "masks"], [cams, masks], ranks=2)
+    assert gallery.columns == ("cams: 1.", "cams: 2.", "masks") and gallery.heat == "activation"
+    assert Gallery.of(["cams"], [cams], ranks=1).columns == ("cams",)
+
+
 def test_the_heat_class_is_a_name_or_a_number(tmp_path):
     named, bare = (place(tmp_path, n, "label", classes=c)
                    for n, c in (("a", ("background", "cat")), ("b", None)))

@@ -118,6 +118,21 @@ def test_a_heat_map_is_preferred_to_a_label_map_only_when_asked_for():
     assert (draw(values, SIZE, SIZE, Look(NAMES, heat=2)).fill[..., :3] == (253, 231, 37)).all()
 
 
+def test_the_strongest_classes_are_drawn_by_rank():
+    """By their mean; the background, and what is not there, is left out."""
+    data = np.zeros((3, *SIZE), np.float16)
+    data[0], data[1, :, 40:], data[2] = 1, 1, .25
+    value = ScoreMap(data, np.array([0, 1, 2]), SIZE)
+    first, second, third = (one("cam", value, Look(NAMES, rank=r)) for r in range(3))
+    assert first.note == "cat from 0.00 to 1.00" and second.note == "dog from 0.25 to 0.25"
+    assert first.fill[0, 79, :3].tolist() == [253, 231, 37] and first.ink[..., 3].any()
+    assert not third.fill.any() and third.note == "no more than 2 classes"
+    none = ScoreMap(np.zeros((0, 2, 2), np.float16), np.zeros(0, int), SIZE)
+    assert not one("score", none, Look(NAMES, rank=0)).fill.any()
+    tagged = draw({"cam": value, "tags": (1, 2)}, SIZE, SIZE, Look(NAMES, rank=0))
+    assert tagged.note == "cat from 0.00 to 1.00"  # its tags would cover its own name
+
+
 def test_activations_and_confidence_say_what_they_reach():
     cam = ScoreMap(np.full((1, 2, 2), 0.5, np.float32), np.array([1]), SIZE)
     assert one("cam", cam).note == "cat up to 0.50"

@@ -25,8 +25,10 @@ _LIMIT = {"sheet": 100, "page": 100}
               help="Opacity of the maps over the photo.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND",
               help="Draw only this kind of map or label; may be repeated.")
-@click.option("--class", "heat", metavar="NAME",
-              help="Draw scores and activations as a heat map of this class.")
+@click.option("--class", "heat", multiple=True, metavar="NAME",
+              help="Draw scores and activations as a heat map of this class; may be repeated.")
+@click.option("--heat", "ranks", type=click.IntRange(1, 20), metavar="N",
+              help="Draw heat maps of the N strongest classes of each record.")
 @click.option("--width", type=click.IntRange(32, 4096), metavar="PIXELS",
               help="Width of each picture.  [default: 300 in a sheet, 480 in a report, full size "
                    "in a directory]")
@@ -40,7 +42,7 @@ _LIMIT = {"sheet": 100, "page": 100}
 @click.option("--cost", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
               help="Show what ws-budget cost --json computed, in a report.")
 @_options.flow(many=True, writes=False, images=True)
-def main(flow, alpha, kinds, heat, width, columns, limit, title, scores, cost):
+def main(flow, alpha, kinds, heat, ranks, width, columns, limit, title, scores, cost):
     """Draw records for people to look at.
 
     The first INPUT (default: standard input) says which records are shown; other INPUTs show
@@ -53,8 +55,11 @@ def main(flow, alpha, kinds, heat, width, columns, limit, title, scores, cost):
       ws-boxfill boxes/ --images JPEGImages |
           ws-view - SegmentationClass --images JPEGImages --limit 24 -o compare.png
       ws-view cams.h5 --class dog --images JPEGImages -o dogs/
+      ws-view cams.h5 --heat 2 --images JPEGImages -o strongest.html
     """
     form = _FORMS.get(os.path.splitext(flow.output)[1].lower(), "folder")
+    if heat and ranks:
+        raise UsageError("--class and --heat exclude each other")
     for value, name, needs in ((columns, "--columns", "sheet"), (title, "--title", "page"),
                                (scores, "--eval", "page"), (cost, "--cost", "page")):
         if value is not None and form != needs:
@@ -71,7 +76,7 @@ def main(flow, alpha, kinds, heat, width, columns, limit, title, scores, cost):
     measured, priced = load(scores, "classes"), load(cost, "rows")
     sources = [flow.open(place) for place in flow.inputs]
     gallery = Gallery.of(flow.inputs, sources, images=bool(photos), classes=flow.classes,
-                         heat=heat, kinds=kinds)
+                         heat=heat, ranks=ranks or 0, kinds=kinds)
     others = sources[1:] + [flow.open(place, as_kind="image") for place in photos]
     keys = flow.selected(sources[0])
     check_common(flow.inputs[0], keys, others)

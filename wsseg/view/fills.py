@@ -73,8 +73,8 @@ def _draw_masks(value: Any, out: tuple[int, int], look: Look,
 
 def _draw_score(value: Any, out: tuple[int, int], look: Look,
                 ink: Ink) -> Drawn:
-    if look.heat is not None:
-        return _draw_heat(value, out, look)
+    if look.hot:
+        return _draw_heat(value, out, look, ink)
     if not len(value.classes):
         return empty_layer(out), set(), "no class"
     best = value.classes[resize_values(value.data, out).argmax(0)]
@@ -83,8 +83,8 @@ def _draw_score(value: Any, out: tuple[int, int], look: Look,
 
 def _draw_cam(value: Any, out: tuple[int, int], look: Look,
               ink: Ink) -> Drawn:
-    if look.heat is not None:
-        return _draw_heat(value, out, look)
+    if look.hot:
+        return _draw_heat(value, out, look, ink)
     table = _table(value.classes, look)
     fill = cam_fill(resize_values(value.data, out), value.classes, table)
     peaks = ", ".join(f"{look.name(c)} up to {plane.max():.2f}"
@@ -92,14 +92,27 @@ def _draw_cam(value: Any, out: tuple[int, int], look: Look,
     return fill, set(value.classes.tolist()), peaks or "no class"
 
 
-def _draw_heat(value: Any, out: tuple[int, int],
-               look: Look) -> Drawn:
+def _draw_heat(value: Any, out: tuple[int, int], look: Look,
+               ink: Ink) -> Drawn:
     at = np.flatnonzero(value.classes == look.heat)
-    if not len(at):
+    if look.rank is not None:
+        at = _strongest(value, look)[look.rank:look.rank + 1]
+        if not len(at):
+            return empty_layer(out), set(), f"no more than {look.rank} classes"
+    elif not len(at):
         return heat_fill(np.zeros(out)), set(), f"{look.name(look.heat)} is not among its classes"
-    plane = value.data[at[0]].astype(np.float32)
-    note = f"{look.name(look.heat)} from {plane.min():.2f} to {plane.max():.2f}"
+    plane, cls = value.data[at[0]].astype(np.float32), value.classes[at[0]]
+    if look.rank is not None:
+        ink.name(look.name(cls), (0, 0), look.colour(cls), centred=False)
+    note = f"{look.name(cls)} from {plane.min():.2f} to {plane.max():.2f}"
     return heat_fill(resize_values(plane[None], out)[0]), set(), note
+
+
+def _strongest(value: Any, look: Look) -> np.ndarray:
+    """Rows by their mean, the greatest first; the background is of no interest."""
+    rows = [i for i, c in enumerate(value.classes.tolist()) if c or not look.background]
+    means = value.data.mean((1, 2), dtype=np.float64) if value.data.size else np.zeros(0)
+    return np.array(sorted(rows, key=lambda i: -means[i]), np.intp)
 
 
 def _draw_conf(value: np.ndarray, out: tuple[int, int], look: Look,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wsseg.errors import RecordError, UsageError
@@ -31,27 +31,37 @@ class Gallery:
 
     @staticmethod
     def of(places: Sequence[str], sources: Sequence[Any], *, images: bool = False,
-           classes: Sequence[str] | None = None, heat: str | None = None,
-           kinds: Iterable[str] = ()) -> Gallery:
+           classes: Sequence[str] | None = None, heat: str | Sequence[str] | None = None,
+           ranks: int = 0, kinds: Iterable[str] = ()) -> Gallery:
         """Look at the places. places: their names, as given; sources: each opened.
 
         images: photos are joined from elsewhere; classes: names where a place has none; heat:
-        class drawn as a heat map; kinds: what to draw, all if empty. A place of nothing but
-        photos gives the photos. Raises UsageError for unknown kinds and classes.
+        classes drawn as heat maps, a picture each; ranks: or so many of the strongest classes of
+        each record; kinds: what to draw, all if empty. A place of nothing but photos gives the
+        photos. Raises UsageError for unknown kinds and classes.
         """
         for kind in kinds:
             if kind not in DRAWN:
                 raise UsageError(f"--kind {kind}: choose from {', '.join(DRAWN)}")
         held = [_kinds(s) for s in sources]
-        panels = tuple(i for i, k in enumerate(held) if k != {"image"})
+        shown = tuple(i for i, k in enumerate(held) if k != {"image"})
         common = classes or next((s.header.classes for s in sources if s.header.classes), None)
-        looks = []
-        for source in (sources[i] for i in panels):
-            names = source.header.classes or common
-            looks.append(Look(None if names is None else tuple(names), source.header.ignore,
-                              None if heat is None else _class_id(heat, names)))
-        return Gallery(panels, _headings([places[i] for i in panels],
-                                         [sources[i] for i in panels]), tuple(looks),
+        wanted = [heat] if isinstance(heat, str) else list(heat or ())
+        panels, headings, looks = [], [], []
+        for i, heading in zip(shown, _headings([places[i] for i in shown],
+                                               [sources[i] for i in shown])):
+            names = sources[i].header.classes or common
+            look = Look(None if names is None else tuple(names), sources[i].header.ignore)
+            hot = [replace(look, heat=_class_id(name, names)) for name in wanted] or [
+                replace(look, rank=rank) for rank in range(ranks)]
+            if held[i] and not held[i] & {"score", "cam"}:
+                hot = hot[:1]  # no heat maps to draw
+            each = [f"{heading}: {h.name(h.heat) if h.rank is None else f'{h.rank + 1}.'}"
+                    for h in hot] if len(hot) > 1 else [heading]
+            panels += [i] * len(each)
+            headings += each
+            looks += hot or [look]
+        return Gallery(tuple(panels), tuple(headings), tuple(looks),
                        images or any("image" in k for k in held), frozenset(kinds or DRAWN))
 
     @property
@@ -61,8 +71,9 @@ class Gallery:
 
     @property
     def heat(self) -> str | None:
-        """Name of the class that heat maps show."""
-        return next((k.name(k.heat) for k in self.looks if k.heat is not None), None)
+        """Names of the classes that heat maps show."""
+        names = [k.name(k.heat) if k.rank is None else "activation" for k in self.looks if k.hot]
+        return ", ".join(dict.fromkeys(names)) or None
 
     def notes(self) -> list[str]:
         """Say what a legend cannot explain."""

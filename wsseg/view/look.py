@@ -14,11 +14,18 @@ from wsseg.view.colours import Colour, class_colour, class_name, has_background
 @dataclass(frozen=True)
 class Look:
     """How values are drawn. names: class names; ignore: label of unknown pixels; heat: id of
-    the class whose score is drawn as a heat map."""
+    the class whose score is drawn as a heat map; rank: the same for the class that is the
+    rank-th strongest of its record, from 0."""
 
     names: tuple[str, ...] | None = None
     ignore: int = 255
     heat: int | None = None
+    rank: int | None = None
+
+    @property
+    def hot(self) -> bool:
+        """Whether scores are drawn as a heat map."""
+        return self.heat is not None or self.rank is not None
 
     @property
     def background(self) -> bool:

@@ -67,7 +67,7 @@ def draw(values: Mapping[str, Any], size: tuple[int, int], out: tuple[int, int],
     """
     ink, seen, notes = Ink(out), set(), []
     fill = empty_layer(out)
-    kinds = FILL if look.heat is None else ("score", "cam", *FILL)
+    kinds = FILL if not look.hot else ("score", "cam", *FILL)
     kind = next((k for k in kinds if k in values), None)
     if kind is not None:
         fill, found, note = FILL[kind](values[kind], out, look, ink)
@@ -75,7 +75,7 @@ def draw(values: Mapping[str, Any], size: tuple[int, int], out: tuple[int, int],
         notes.append(note)
     scale = (out[1] / size[1], out[0] / size[0])
     for kind in MARK:
-        if kind in values:
+        if kind in values and not (kind == "tags" and look.rank is not None):  # it names its own
             found, note = MARK[kind](values[kind], out, scale, look, ink)
             seen |= found
             notes.append(note)
