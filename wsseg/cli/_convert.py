@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from wsseg.cli._flow import Flow
+from wsseg.cli._parallel import Ready, attempt
 from wsseg.cli._supervision import larger, spent
-from wsseg.errors import RecordError, UsageError
+from wsseg.errors import ExitStatus, RecordError, UsageError
+from wsseg.io.atomic import refuse_link
 from wsseg.io.codec import check_classes
 from wsseg.io.header import End, Header
 from wsseg.io.kinds import KINDS
+from wsseg.io.places import is_file_form
 from wsseg.io.record import Record
 from wsseg.io.source import Source
 
@@ -99,6 +104,34 @@ class _Shelf(_Row):
             source.check_complete()
 
 
+def export(flow: Flow, source: Source, step: Callable[[Record], Record], form: str | None,
+           like: str | None) -> ExitStatus:
+    """Write every record in a foreign form. Raises UsageError where that cannot be."""
+    from wsseg.data.export import WRITERS
+
+    if form is None:
+        raise UsageError("--like belongs to --to coco or coco-panoptic")
+    folder = Path(flow.output)
+    refuse_link(folder)
+    if flow.output == "-" or is_file_form(flow.output):
+        raise UsageError(f"--to {form} writes a folder: name one with -o")
+    if flow.mode == "resume":
+        raise UsageError(f"--to {form} cannot go on: use --overwrite")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and flow.mode == "new":
+        raise UsageError(f"{folder} exists: name another, or add --overwrite")
+    writer = WRITERS[form](folder, source.header.classes or flow.classes, like)
+
+    def one_by_one(work: Callable[[Record], None], items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            yield item.value if isinstance(item, Ready) else attempt(work, item)
+
+    for _ in flow.map(lambda record: writer.add(step(record)), source, through=one_by_one):
+        pass
+    if flow.cut is None:
+        writer.finish()
+    return flow.status()
+
+
 def check_kinds(kinds: Sequence[str]) -> None:
     """Raise UsageError for what is no kind; an unknown suffix is one with a dot before it."""
     for kind in kinds:
@@ -120,7 +153,8 @@ def parse_remap(text: str | None) -> dict[int, int]:
 
 
 def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
-         remap: dict[int, int], colours: str | None, edited: bool) -> Record:
+         remap: dict[int, int], colours: str | None, edited: bool, instances: bool = False
+         ) -> Record:
     """Convert one record as ws-cat's options say; count what a person labelled in it."""
     if record.expected is not None and record.stored().digest != record.expected:
         if not edited:
@@ -141,6 +175,10 @@ def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
         found = table[label]
         check_classes(found, record.names)
         record.set("label", found.astype(np.uint8 if found.max(initial=0) < 256 else np.uint16))
+    if instances:
+        from wsseg.cli._components import add_instances
+
+        add_instances(record)
     missing = [k for k in only if k in KINDS and k not in record]
     if missing:
         raise RecordError(f"has no {missing[0]} (it holds "

@@ -27,12 +27,20 @@ FORMATS = ("voc", "cityscapes", "coco", "coco-panoptic", "scribblesup", "labelme
               "38=255,254=0.")
 @click.option("--colours", type=click.Choice(["voc", "cityscapes"]),
               help="Turn masks in these colours into class ids.")
+@click.option("--instances", is_flag=True, help="Add instances: the connected components, of 16 "
+              "pixels or more, of each class of the label map.")
 @click.option("--exif", type=click.Choice(["apply", "ignore"]),
               help="What to do with rotated photos; they are refused otherwise.")
 @click.option("--edited", is_flag=True, help="Take records of a wsseg directory that were changed "
               "by hand as they are.")
+@click.option("--to", type=click.Choice(["coco", "coco-panoptic", "cityscapes"]),
+              help="Write instances in this foreign form, under the folder of -o.")
+@click.option("--like", type=click.Path(exists=True, dir_okay=False), metavar="JSON",
+              help="With --to coco or coco-panoptic: a COCO file whose ids of images and "
+              "categories are used.")
 @_options.flow(many=True, images=True)
-def main(flow, form, split, as_kind, only, extra, remap, colours, exif, edited):
+def main(flow, form, split, as_kind, only, extra, remap, colours, instances, exif, edited, to,
+         like):
     """Convert records from any form into any form, and choose among them.
 
     INPUT is a directory, a .h5 or .tar file, a folder of photos or masks, or - for standard
@@ -46,6 +54,7 @@ def main(flow, form, split, as_kind, only, extra, remap, colours, exif, edited):
       ws-cat --from voc VOCdevkit/VOC2012 --split val --only label -o val/
       ws-cat part1.tar part2.tar part3.tar -o all/
       ws-cat boxes/ --keys train.txt --shard 2/8 | ws-boxfill --images JPEGImages -o part2.tar
+      ws-cat panoptic/ --to coco-panoptic --like panoptic_val.json -o predictions/
     """
     from wsseg.cli import _convert
 
@@ -55,9 +64,13 @@ def main(flow, form, split, as_kind, only, extra, remap, colours, exif, edited):
     for place in extra:
         flow.join(place, "extra")
     step = partial(_convert.step, truth=form is not None, only=frozenset(only), exif=exif,
-                   remap=_convert.parse_remap(remap), colours=colours, edited=edited)
-    changes = bool(form or remap or colours or exif)
-    return flow.run(step, source, writes=only or sorted(source.header.kinds), only=bool(only),
+                   remap=_convert.parse_remap(remap), colours=colours, edited=edited,
+                   instances=instances)
+    if to or like:
+        return _convert.export(flow, source, step, to, like)
+    changes = bool(form or remap or colours or exif or instances)
+    kinds = {*source.header.kinds, *(["instance"] if instances else [])}
+    return flow.run(step, source, writes=only or sorted(kinds), only=bool(only),
                     history=changes)
 
 
