@@ -8,17 +8,15 @@ which has ImageNet weights and which the segmentation nets leave out.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wsseg.errors import WssegError
 from wsseg.nets.backbones import build_backbone
 from wsseg.nets.efficientnet_lite import EfficientNetLite
+from wsseg.nets.fields import Spec
 from wsseg.nets.layers import FrozenNorm, classifier, draw_he, freeze_norms, normed
 from wsseg.nets.segmenter import GROUPS
 from wsseg.nets.spec import NetSpec
@@ -27,7 +25,7 @@ _TOP = 1280  #: channels of EfficientNet-Lite's last layer, whatever its width
 
 
 @dataclass(frozen=True)
-class ClassifierSpec:
+class ClassifierSpec(Spec):
     """What a classifier is made of. classes: rows of its output, of which a background's is
     unused; dropout: of whole channels in front of the last layer. Raises WssegError for values
     that no net can have."""
@@ -41,19 +39,6 @@ class ClassifierSpec:
     def __post_init__(self) -> None:
         NetSpec(self.backbone, "aspp", self.classes, self.stride, frozen_norm=self.frozen_norm,
                 dropout=self.dropout)  # checks them
-
-    def as_json(self) -> dict[str, Any]:
-        """Every field, for a header."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ClassifierSpec:
-        """Return the spec of ``as_json``. Raises WssegError for what is missing or wrong."""
-        try:
-            return cls(**data)
-        except TypeError:
-            raise WssegError(f"net: not the settings of a classifier ({', '.join(data)[:80]})"
-                             ) from None
 
 
 class Top(nn.Module):
