@@ -208,7 +208,15 @@ def test_the_examples_of_the_help_are_accepted(tmp_path):
     for record in cams:
         record.set("cam", scores({1: [.2, .8], 2: [.9, .9]}, size=(24, 32)))
     write_place(tmp_path / "cams", cams, kinds=["cam"])
-    assert len(lines) == 7
+    maps = [Record(f"img{i:03d}") for i in range(2)]
+    for record in maps:
+        record.set("score", scores({0: [.5, .1], 1: [.5, .9]}, size=(24, 32)))
+    write_place(tmp_path / "scores", maps, kinds=["score"])
+    write_place(tmp_path / "detected", [make_record(i, "boxes") for i in range(2)],
+                kinds=["boxes"])
+    write_place(tmp_path / "JPEGImages", [make_record(i, "image") for i in range(2)],
+                kinds=["image"])
+    assert len(lines) == 8
     for line in lines:
         stdin = run(["ws-cat", tmp_path / "global.h5"]).stdout
         words = [*line.split(), *(() if " -o " in line else ("-o", "piped"))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy as np
 from wsseg.annotate.rect import pixel_boxes
 from wsseg.cli._differ import turned
 from wsseg.cli._fusion import Plan, Stack
+from wsseg.cli._panoptic import instances, photo
 from wsseg.cli._supervision import larger, spent
 from wsseg.errors import RecordError
 from wsseg.io.codec import check_classes
 from wsseg.io.kinds import KINDS, background_id, kind_of
 from wsseg.io.record import Record
-from wsseg.io.values import InstanceMap, ScoreMap, Segment
+from wsseg.io.values import Boxes, InstanceMap, ScoreMap, Segment
 from wsseg.refine import constrain, fuse
 from wsseg.refine.fuse import IGNORE, Reason
 
@@ -30,6 +31,8 @@ def step(stack: Stack, *, plan: Plan) -> Record:
         layers = [_layer(stack, i, plan) for i in range(len(stack.inputs))]
         _same_size(layers)
         limits = _Limits.of(stack, plan, layers)
+        if plan.rule == "instance":
+            return _instances(stack, layers, plan, limits)
         if plan.soft:
             label, reasons, scores = _soft(layers, plan, limits)
         else:
@@ -42,6 +45,20 @@ def step(stack: Stack, *, plan: Plan) -> Record:
             "conf": reasons}
     for kind in plan.writes:
         stack.set(kind, made[kind])
+    return stack
+
+
+def _instances(stack: Stack, layers: Sequence[_Layer], plan: Plan, limits: _Limits) -> Record:
+    """Label instances by the mean of the inputs' scores and the boxes."""
+    _, _, scores = _soft(layers, replace(plan, rule="mean", write="score"), limits)
+    given = Boxes(limits.boxes, limits.classes, layers[0].size, limits.scores)
+    found = instances(scores, given, limits.things, limits.background,
+                      (plan.box_weight, plan.global_weight),
+                      photo((*stack.inputs, *stack.weak)) if plan.crf else None, plan.crf)
+    if limits.scores is not None:  # a net's boxes, which no person drew
+        limits.used = [(kind, one) for kind, one in limits.used if kind != "boxes"]
+    _pass_on(stack, limits)
+    stack.set("instance", found)
     return stack
 
 

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from wsseg.cli._differ import refuse_other_classes
+from wsseg.cli import _panoptic
 from wsseg.cli._flow import Flow
 from wsseg.cli._supervision import larger
 from wsseg.errors import RecordError, UsageError
@@ -41,6 +42,9 @@ class Plan:
     instances: bool = False
     reasons: bool = False
     write: str = "label"
+    box_weight: float = 1.0
+    global_weight: float = 1.0
+    crf: Any = None
 
     @property
     def soft(self) -> bool:
@@ -49,15 +53,18 @@ class Plan:
     @property
     def boxes(self) -> bool:
         """Whether boxes are needed."""
-        return bool(self.outside or self.fill_below is not None or self.instances)
+        return bool(self.outside or self.fill_below is not None or self.instances
+                    or self.rule == "instance")
 
     @property
     def reads(self) -> tuple[str, ...]:
         return (*MAPS, "conf", *(("tags", "counts") if self.absent else ()),
-                *(("boxes",) if self.boxes else ()))
+                *(("boxes",) if self.boxes else ()), *(("image",) if self.crf else ()))
 
     @property
     def writes(self) -> tuple[str, ...]:
+        if self.rule == "instance":
+            return ("instance",)
         return (*(("cam" if self.cams else "score",) if self.write != "label" else ()),
                 *(("label",) if self.write != "score" else ()),
                 *(("instance",) if self.instances else ()), *(("conf",) if self.reasons else ()))
@@ -160,6 +167,14 @@ def prepare(flow: Flow, rule: str, weak: Sequence[str], options: dict[str, Any]
     sources = [flow.open(), *(flow.join(place, f"input{i}", set())
                               for i, place in enumerate(flow.inputs[1:], start=2))]
     labels = [flow.join(place, f"weak{i}", set()) for i, place in enumerate(weak, start=1)]
+    _panoptic.check(rule, options, flow.images is not None)
+    if rule == "instance":  # inputs of boxes alone are such places too
+        alone = [s for s in sources if "boxes" in s.header.kinds and not {*MAPS} & {
+            *s.header.kinds}]
+        sources, labels = [s for s in sources if s not in alone], alone + labels
+        if not sources:
+            raise UsageError("--rule instance needs scores besides the boxes")
+        flow.join_images()
     lead = next((s for s in sources if not hasattr(s, "get")), sources[0])
     header = _header(lead, sources, labels)
     names = header.classes or flow.classes
@@ -218,6 +233,7 @@ def _plan(rule: str, options: dict[str, Any], sources: Sequence[Source],
     options["opinions"] = tuple(filter(None, options.get("opinions", "").split(",")))
     options["things"] = _things(options.get("things"), names)
     use = options.pop("use", None)
+    options["crf"] = _panoptic.crf_of(options.pop("pairwise", None))
     plan = Plan(rule, (use,) if use else _order(rule, "min_score" in options), **options)
     if (rule == "weighted") > (plan.weights is not None):
         raise UsageError("--rule weighted needs --weights")
@@ -257,6 +273,8 @@ def _require(holds: bool, what: str) -> None:
 
 
 def _order(rule: str, scored: bool) -> tuple[str, ...]:
+    if rule == "instance":
+        return ("score", "label")
     if rule == "smaller-area":
         return ("cam", "score", "label", "instance") if scored else \
             ("cam", "label", "instance", "score")

@@ -11,11 +11,12 @@ from wsseg.cli._command import tool
 
 SOFT = ("mean", "weighted", "product", "max")
 HARD = ("agree", "priority", "smaller-area", "vote")
+_NUMBER = click.FloatRange(0)
 
 
 @tool("ws-fuse")
-@click.option("--rule", type=click.Choice(SOFT + HARD), default="mean", show_default=True,
-              help="How the inputs become one; see above.")
+@click.option("--rule", type=click.Choice((*SOFT, *HARD, "instance")), default="mean",
+              show_default=True, help="How the inputs become one; see above.")
 @click.option("--weights", metavar="W,...", help="One weight for each input, for weighted and "
               "product.")
 @click.option("--use", type=click.Choice(["score", "cam", "label", "instance"]),
@@ -44,10 +45,16 @@ HARD = ("agree", "priority", "smaller-area", "vote")
               help="Fill a thing's box where its class covers less than this share of it.")
 @click.option("--instances", is_flag=True, help="Also write instance maps: the pixels of a "
               "thing's class in its box, but for those in two boxes of that class.")
+@click.option("--box-weight", type=_NUMBER, help="instance: w1, of being in the box [default: "
+              "1].")
+@click.option("--global-weight", type=_NUMBER, help="instance: w2, of the class alone [default: "
+              "1].")
+@click.option("--pairwise", metavar="PRESET", help="instance: also a dense CRF with these "
+              "parameters of ws-crf, which needs the photos [default: none].")
 @click.option("--reasons", is_flag=True, help="Also write why each pixel is as it is, as conf.")
 @click.option("--write", type=click.Choice(["both", "label", "score"]),
               help="Maps to write [default: both for the soft rules, label for the others].")
-@_options.flow(many=True)
+@_options.flow(many=True, images=True)
 def main(flow, rule, weak, **options):
     """Fuse several maps of each image into one.
 
@@ -63,6 +70,10 @@ def main(flow, rule, weak, **options):
     Label rules make labels: agree keeps what all inputs say, priority takes the first opinion,
     vote the class with most votes (none where they are equal), and smaller-area the class with
     the smallest region where regions overlap.
+
+    --rule instance takes the mean of scores, and boxes with scores from --weak or another INPUT.
+    Each pixel goes to a box (an instance) or to a stuff class by the energy of panoptic-2018,
+    eq. 2 to 4, which makes instance maps of things and stuff; the background is in none.
 
     255, and a score of 0 for all classes, is no opinion: that input does not count there.
 
@@ -92,6 +103,7 @@ def main(flow, rule, weak, **options):
       ws-fuse boxed/ tagged/ --rule priority --opinions things,stuff -o gt0/
       ws-fuse boxed/ predicted/ --rule priority --opinions things,stuff --min-score .99
           --absent ignore --outside ignore --fill-below .5 --instances --weak weak/ -o gt1/
+      ws-fuse scores/ detected/ --rule instance --pairwise deeplab --images JPEGImages -o panoptic/
     """
     from wsseg.cli import _fusing, _fusion
 

@@ -1,0 +1,49 @@
+"""ws-predict with an instance net: photos and boxes to instance maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wsseg.cli._flow import Flow
+from wsseg.cli._predict_detect import refuse
+from wsseg.cli._predicting import Model, photos_source, same, scales_of
+from wsseg.cli._train_instance import Labeller
+from wsseg.errors import ExitStatus, RecordError, UsageError
+from wsseg.io.kinds import background_id
+from wsseg.nets.inference import Inference
+from wsseg.train.distributed import use_bf16
+
+FOREIGN = ("write", "tags", "branch", "as_classes", "least_score", "most")
+
+
+def run(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
+    """Label instances."""
+    refuse(options, FOREIGN, f"an instance net ({path})")
+    model = Model.open(flow, path, options, "instance")
+    source = photos_source(flow)
+    if source.header.kinds and "boxes" not in source.header.kinds:
+        raise UsageError(f"an instance net needs boxes besides the photos: {source.where} has "
+                         "none (name those of a detector as INPUT, and --images)")
+    inference = Inference(model.net.segmenter, model.device, scales_of(options["scales"]),
+                          options["flip"], stride=1, bf16=use_bf16(options["precision"],
+                                                                   model.device))
+    label = Labeller(model.net, background_id(model.names))
+
+    def maps(photos, records):
+        found = []
+        for photo, record in zip(photos, records):
+            boxes = record.get("boxes")
+            if boxes.size is not None and tuple(boxes.size) != photo.shape[:2]:
+                raise RecordError("boxes are for a {}x{} image, but the photo is {}x{}".format(
+                    *boxes.size, *photo.shape[:2]))
+            try:
+                found.append({"instance": label(inference, photo, boxes)})
+            except ValueError as error:
+                raise RecordError(str(error)) from None
+        return found
+
+    return flow.run(same, source, reads=("image", "boxes"), writes=("instance",),
+                    classes=model.names,
+                    through=model.predictor(maps, flow.jobs, options["batch"]))
