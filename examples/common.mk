@@ -37,7 +37,7 @@ else
 MASKS := $(TRUTH)
 TRAIN := $(SETS)/train.txt
 endif
-MINI := --recipe ../recipes/mini.json --crop 193 --iterations 300
+MINI := --recipe ../recipes/mini.json --crop 193 --iterations 1000
 SMALL := --recipe ../recipes/mini.json
 
 ifeq ($(filter mini small paper,$(SCALE)),)
