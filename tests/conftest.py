@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads would wait in turn
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
