@@ -11,7 +11,7 @@ from torch import nn
 from tests.conftest import write_place
 from wsseg.io.record import Record
 from wsseg.io.values import InstanceMap, Segment
-from wsseg.nets import rsis, spec
+from wsseg.nets import base, spec
 
 NAME = "fivelevels"
 CHANNELS = (8, 12, 16, 24, 32)
@@ -36,13 +36,13 @@ class FiveLevels(nn.Module):
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make it known until the test ends."""
-    original = rsis.build_backbone
+    original = base.build_backbone
 
     def build(name: str, stride: int, frozen_norm: bool = False) -> nn.Module:
         return FiveLevels() if name == NAME else original(name, stride, frozen_norm)
 
     monkeypatch.setattr(spec, "BACKBONES", (*spec.BACKBONES, NAME))
-    monkeypatch.setattr(rsis, "build_backbone", build)
+    monkeypatch.setattr(base, "build_backbone", build)
 
 
 def squares(folder: Path, place: str, count: int, *, seed: int = 0, label: bool = False,

@@ -44,13 +44,11 @@ def install(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
         made = Tiny(name == "plain")
         return backbones.freeze_norms(made) if frozen_norm else made
 
-    from wsseg.nets import classifier, detector, segmenter
+    from wsseg.nets import base
 
-    original = segmenter.build_backbone
+    original = base.build_backbone
     for module, what, value in ((spec, "BACKBONES", (*spec.BACKBONES, *NAMES)),
-                                (classifier, "build_backbone", build),
-                                (detector, "build_backbone", build),
-                                (segmenter, "build_backbone", build)):
+                                (base, "build_backbone", build)):
         if monkeypatch is None:
             setattr(module, what, value)
         else:

@@ -15,7 +15,8 @@ from wsseg.nets.dualbranch import build_neck  # noqa: E402
 from wsseg.nets.heads import FC, build_head, fc6_dilation, field_of_view  # noqa: E402
 from wsseg.nets.layers import resize  # noqa: E402
 from wsseg.nets.msc import fuse, scaled  # noqa: E402
-from wsseg.nets.segmenter import GROUPS, NetSpec, build  # noqa: E402
+from wsseg.nets.base import GROUPS  # noqa: E402
+from wsseg.nets.segmenter import NetSpec, build  # noqa: E402
 from wsseg.nets.spec import BACKBONES, HEADS  # noqa: E402
 
 LITE = "efficientnet-lite0"

@@ -16,6 +16,7 @@ from wsseg.metrics.average_precision import average_precision, match, mean_preci
 from wsseg.metrics.overlaps import Overlaps
 from wsseg.nets.rsis import Found
 from wsseg.nets.rsis_inference import Drawn, choose
+from wsseg.nets.running import evaluating
 from wsseg.train.augment import Augment
 from wsseg.train.rsis import RSISObjective
 from wsseg.train.rsis_samples import (ObjectBatch, Objects, ObjectSamples, squashed,
@@ -70,15 +71,12 @@ class ObjectValidation:
     def score(self) -> dict[str, float]:
         """Return val_loss and val_ap50. The net comes back in the mode it was in."""
         objective, images = self._objective, []
-        training, total = objective.training, np.zeros((2, 3))
-        objective.eval()
-        try:
+        total = np.zeros((2, 3))
+        with evaluating(objective):
             for batch in self._batches():
                 found, sums, counts = objective.judge(batch, *self._where)
                 total[:, :len(sums)] += [sums.tolist(), counts.tolist()]
                 images += [self._overlaps(found, batch, i) for i in range(len(batch.keys))]
-        finally:
-            objective.train(training)
         means = total[0] / np.maximum(total[1], 1e-9)
         weights = objective.weights
         stop = objective.stages is not None and objective.stages.of(objective.seen)[1]

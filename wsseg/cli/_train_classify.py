@@ -16,6 +16,7 @@ from wsseg.errors import UsageError
 from wsseg.io.kinds import background_id
 from wsseg.metrics.tagging import tag_score
 from wsseg.nets.classifier import ClassifierSpec, build
+from wsseg.nets.running import evaluating
 from wsseg.nets.weights import load_init
 from wsseg.train.classify import TagObjective, tag_probabilities
 from wsseg.train.samples import Samples
@@ -53,16 +54,13 @@ class Classify(Task):
         def score() -> dict[str, Any]:
             """Mean average precision over the classes that occur. The net comes back in the mode
             it was in."""
-            was, found, truth = net.training, [], []
-            net.eval()
-            try:
+            found, truth = [], []
+            with evaluating(net):
                 for group in groups(data.val.samples, 1 if device.type == "cpu" else 16,
                                     self.flow.jobs):
                     found.append(tag_probabilities(net, np.stack([s.photo for s in group]),
                                                    bf16=bf16))
                     truth += [s.tags for s in group]
-            finally:
-                net.train(was)
             scores = np.concatenate(found)[:, rows]
             return {"val_map": round(tag_score(scores, np.stack(truth)[:, rows]).mean, 6)}
         return score

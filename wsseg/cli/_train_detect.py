@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from wsseg.cli._train_places import Data, read
 from wsseg.cli._training import Task
+from wsseg.cli._validation import groups
 from wsseg.errors import UsageError
 from wsseg.io.values import Boxes
 from wsseg.metrics.average_precision import COCO, average_precision, match, mean_precision
 from wsseg.metrics.overlaps import Overlaps
 from wsseg.nets.detector import DetectorSpec, build, detect
+from wsseg.nets.running import evaluating
 from wsseg.nets.weights import load_init
 from wsseg.train.detect import DetectObjective
 
@@ -48,18 +49,12 @@ class Detect(Task):
         samples = data.val.samples
 
         def score() -> dict[str, Any]:
-            training, images = net.training, []
-            net.eval()
-            try:
-                with ThreadPoolExecutor(self.flow.jobs) as pool:
-                    for start in range(0, len(samples), 32):
-                        numbers = range(start, min(start + 32, len(samples)))
-                        for sample in pool.map(samples.load, numbers):
-                            found, = detect(net, sample.photo[None], device, bf16=bf16)
-                            images.append(box_overlaps(Boxes(found[0], found[1], None, found[2]),
-                                                       sample.boxes))
-            finally:
-                net.train(training)
+            images = []
+            with evaluating(net):
+                for sample, in groups(samples, 1, self.flow.jobs):
+                    found, = detect(net, sample.photo[None], device, bf16=bf16)
+                    images.append(box_overlaps(Boxes(found[0], found[1], None, found[2]),
+                                               sample.boxes))
             return box_scores(images, len(data.names))
 
         return score

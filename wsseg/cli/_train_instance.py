@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ from wsseg.cli._panoptic import instances
 from wsseg.cli._supervision import larger
 from wsseg.cli._train_places import Data, read
 from wsseg.cli._training import Task
+from wsseg.cli._validation import groups
 from wsseg.errors import UsageError
 from wsseg.io.kinds import background_id
 from wsseg.io.values import InstanceMap, ScoreMap
@@ -22,6 +22,7 @@ from wsseg.metrics.overlaps import Regions, map_regions
 from wsseg.metrics.panoptic import panoptic_counts, panoptic_score
 from wsseg.nets.inference import Inference
 from wsseg.nets.instance import InstanceSpec, build
+from wsseg.nets.running import evaluating
 from wsseg.nets.segmenter import NetSpec
 from wsseg.nets.weights import load_init
 from wsseg.refine.densecrf import DenseCrf
@@ -92,20 +93,14 @@ class Instance(Task):
         inference = Inference(net.segmenter, device, stride=1, bf16=bf16)
 
         def score() -> dict[str, Any]:
-            training, total = net.training, np.zeros((4, len(names)))
-            net.eval()
-            try:
+            total = np.zeros((4, len(names)))
+            with evaluating(net):
                 label = Labeller(net, background_id(names))
-                with ThreadPoolExecutor(self.flow.jobs) as pool:
-                    for start in range(0, len(samples), 32):
-                        numbers = range(start, min(start + 32, len(samples)))
-                        for sample in pool.map(samples.load, numbers):
-                            found = label(inference, sample.photo, sample.detections)
-                            total += panoptic_counts(
-                                _regions(sample.ids, sample.classes, background_id(names)),
-                                _found(found), len(names))
-            finally:
-                net.train(training)
+                for sample, in groups(samples, 1, self.flow.jobs):
+                    found = label(inference, sample.photo, sample.detections)
+                    total += panoptic_counts(
+                        _regions(sample.ids, sample.classes, background_id(names)),
+                        _found(found), len(names))
             return {"val_pq": round(float(np.nan_to_num(panoptic_score(total).mean()[0])), 6)}
 
         return score

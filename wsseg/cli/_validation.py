@@ -9,6 +9,7 @@ import numpy as np
 
 from wsseg.metrics.iou import confusion_matrix, segmentation_score
 from wsseg.nets.inference import Inference
+from wsseg.nets.running import evaluating
 from wsseg.train.samples import Sample, Samples
 
 
@@ -22,17 +23,14 @@ class Validation:
     def score(self) -> dict[str, float]:
         """Return val_miou and val_accuracy. The net comes back in the mode it was in."""
         net = self._inference.net
-        classes, training = net.spec.classes, net.training
+        classes = net.spec.classes
         total = np.zeros((classes, classes + 1), np.int64)
-        net.eval()
-        try:
+        with evaluating(net):
             for group in groups(self._samples, self._batch, self._threads):
                 found, _ = self._inference(np.stack([s.photo for s in group]))
                 for sample, labels in zip(group, found):
                     total += confusion_matrix(sample.label, labels.astype(sample.label.dtype),
                                               classes)
-        finally:
-            net.train(training)
         score = segmentation_score(total)
         return {"val_miou": round(score.miou, 6), "val_accuracy": round(score.pixel_accuracy, 6)}
 

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsseg.errors import WssegError
 from wsseg.nets.classifier import Classifier
 from wsseg.nets.inference import pooled
 from wsseg.nets.layers import resize
+from wsseg.nets.running import memory_checked
 
 METHODS = ("cam", "gradcam", "gradcam++")
 
@@ -88,16 +88,10 @@ class ActivationMaps:
         those of full size too; background: a class that is never looked for. Raises WssegError
         when memory runs out.
         """
-        try:
-            return self._maps(photos, wanted, full, background)
-        except (torch.cuda.OutOfMemoryError, MemoryError):
-            pass
-        except RuntimeError as error:
-            if "allocate" not in str(error):
-                raise
         height, width = photos.shape[1:3]
-        raise WssegError(f"out of memory with {len(photos)} photos of {height}x{width}: lower "
-                         "--batch or --scales")
+        with memory_checked(f"out of memory with {len(photos)} photos of {height}x{width}: lower "
+                            "--batch or --scales"):
+            return self._maps(photos, wanted, full, background)
 
     @torch.no_grad()
     def _maps(self, photos: np.ndarray, wanted: np.ndarray | None, full: bool,

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from wsseg.nets.backbones import build_backbone
+from wsseg.nets.base import Net
 from wsseg.nets.efficientnet_lite import EfficientNetLite
 from wsseg.nets.fields import Spec
-from wsseg.nets.layers import FrozenNorm, classifier, draw_he, freeze_norms, normed
-from wsseg.nets.segmenter import GROUPS
+from wsseg.nets.layers import classifier, draw_he, freeze_norms, normed
 from wsseg.nets.spec import NetSpec
 
 _TOP = 1280  #: channels of EfficientNet-Lite's last layer, whatever its width
@@ -55,16 +53,13 @@ class Top(nn.Module):
         return self.act(normed(self._conv_head, self._bn1, x))
 
 
-class Classifier(nn.Module):
+class Classifier(Net):
     """Normalised images float (B,3,H,W) -> logits (B,classes); see the module."""
 
-    mean: Tensor
-    scale: Tensor
+    loaded = ("backbone", "top")
 
     def __init__(self, spec: ClassifierSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.backbone = build_backbone(spec.backbone, spec.stride, spec.frozen_norm)
+        super().__init__(spec, spec.stride)
         channels = self.backbone.channels[1]
         self.top: nn.Module = nn.Identity()
         if isinstance(self.backbone, EfficientNetLite):
@@ -74,18 +69,11 @@ class Classifier(nn.Module):
                 freeze_norms(self.top)
         self.dropout = nn.Dropout2d(spec.dropout)
         self.head = classifier(channels, spec.classes)
-        for name in ("mean", "scale"):
-            values = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
-            self.register_buffer(name, values, persistent=False)
 
     @property
     def stride(self) -> int:
         """Pixels from one activation to the next."""
         return self.backbone.stride
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """RGB of 0..255, uint8 or float (B,3,H,W) -> the backbone's."""
-        return (images - self.mean).mul_(self.scale)
 
     def features(self, images: Tensor) -> Tensor:
         """What the last layer sees: (B,C,h,w), position i on pixel stride * i."""
@@ -118,19 +106,6 @@ class Classifier(nn.Module):
             return []
         self.top.load_state_dict({**own, **found})
         return sorted(found)
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Every parameter that is trained, once (``segmenter.GROUPS``); the top, which comes with
-        the backbone's weights, counts as backbone."""
-        groups: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
-        for name, module in self.named_modules():
-            if isinstance(module, FrozenNorm):
-                continue
-            part = "new" if name.split(".")[0] == "head" else "backbone"
-            for kind, parameter in module.named_parameters(recurse=False):
-                norm = isinstance(module, nn.BatchNorm2d)
-                groups[f"{part}_{'norm' if norm else kind}"].append(parameter)
-        return groups
 
 
 def build(spec: ClassifierSpec) -> Classifier:

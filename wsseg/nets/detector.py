@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsseg.errors import WssegError
-from wsseg.nets.backbones import build_backbone
+from wsseg.nets.base import Net
 from wsseg.nets.detector_spec import DetectorSpec
 from wsseg.nets.levels import stages
-from wsseg.nets.segmenter import Segmenter
+from wsseg.nets.running import memory_checked
 
 __all__ = ["Detector", "DetectorSpec", "LOSSES", "Target", "build"]
 
@@ -34,19 +34,12 @@ Target = tuple[Tensor, Tensor]
 _RATIOS = (0.5, 1.0, 2.0)
 
 
-class Detector(nn.Module):
+class Detector(Net):
     """Normalised images float (B,3,H,W) -> boxes, or losses."""
 
-    mean: Tensor
-    scale: Tensor
-    normalise = Segmenter.normalise
-    parameter_groups = Segmenter.parameter_groups
-
     def __init__(self, spec: DetectorSpec) -> None:
-        super().__init__()
         parts = _torchvision()
-        self.spec = spec
-        self.backbone = build_backbone(spec.backbone, spec.stride, spec.frozen_norm)
+        super().__init__(spec, spec.stride)
         if spec.fpn:
             channels = stages(self.backbone)[1][1:]
             self.pyramid = parts["pyramid"](list(channels), spec.width,
@@ -69,9 +62,6 @@ class Detector(nn.Module):
             parts["box_predictor"](4 * spec.width, spec.classes + 1), 0.5, 0.5, 512, 0.25, None,
             0.05, 0.5, 100)
         self._list = parts["list"]
-        for name in ("mean", "scale"):
-            values = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
-            self.register_buffer(name, values, persistent=False)
 
     def classifiers(self) -> list[nn.Linear]:
         """The layers whose rows are classes."""
@@ -137,19 +127,13 @@ def detect(net: Detector, photos: np.ndarray, device: torch.device, *, least: fl
     """
     heads = net.roi_heads
     heads.score_thresh, heads.detections_per_img = least, most
-    try:
+    with memory_checked(f"out of memory with {len(photos)} photos of {photos.shape[1]}x"
+                        f"{photos.shape[2]}: lower --batch"):
         images = net.normalise(torch.from_numpy(photos).to(device).permute(0, 3, 1, 2))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             found = net(images)
         return [tuple(part.cpu().numpy().astype(kind) for part, kind in zip(
             one, (np.float64, np.int64, np.float64))) for one in found]
-    except (torch.cuda.OutOfMemoryError, MemoryError):
-        pass
-    except RuntimeError as error:
-        if "allocate" not in str(error):
-            raise
-    raise WssegError(f"out of memory with {len(photos)} photos of {photos.shape[1]}x"
-                     f"{photos.shape[2]}: lower --batch")
 
 
 def _torchvision() -> dict:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsseg.errors import WssegError
 from wsseg.nets.layers import resize
+from wsseg.nets.running import memory_checked
 from wsseg.nets.segmenter import Segmenter
 
 
@@ -97,7 +97,9 @@ class Inference:
         photos: uint8 (B,H,W,3); allowed: bool (B,K), classes that each may hold. Raises
         WssegError when memory runs out.
         """
-        try:
+        height, width = photos.shape[1:3]
+        with memory_checked(f"out of memory with {len(photos)} photos of {height}x{width}: lower "
+                            "--batch or --scales"):
             found = predict_probabilities(
                 self.net, torch.from_numpy(photos).to(self.device).permute(0, 3, 1, 2),
                 scales=self.scales, flip=self.flip, branch=self.branch,
@@ -106,14 +108,6 @@ class Inference:
                 found = found[:, list(self.rows)]
             return (found.argmax(1).cpu().numpy() if label else None,
                     pooled(found, self.stride).half().cpu().numpy() if score else None)
-        except (torch.cuda.OutOfMemoryError, MemoryError):
-            pass
-        except RuntimeError as error:
-            if "allocate" not in str(error):
-                raise
-        height, width = photos.shape[1:3]
-        raise WssegError(f"out of memory with {len(photos)} photos of {height}x{width}: lower "
-                         "--batch or --scales")
 
     def _classes(self, count: int, allowed: np.ndarray | None) -> Tensor | None:
         """The net's classes that each photo may hold: bool (B, all of them), None for all."""

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wsseg.nets.backbones import build_backbone
+from wsseg.nets.base import Net
 from wsseg.nets.layers import resize
 from wsseg.nets.levels import stages
 from wsseg.nets.rsis_spec import RSISSpec
-from wsseg.nets.segmenter import Segmenter
 
 __all__ = ["RSIS", "RSISSpec", "Found", "build"]
 
@@ -126,18 +125,11 @@ class Decoder(nn.Module):
         return found
 
 
-class RSIS(nn.Module):
+class RSIS(Net):
     """Normalised images float (B,3,H,W) -> one object at each step."""
 
-    mean: Tensor
-    scale: Tensor
-    normalise = Segmenter.normalise
-    parameter_groups = Segmenter.parameter_groups
-
     def __init__(self, spec: RSISSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.backbone = build_backbone(spec.backbone, 32, spec.frozen_norm)
+        super().__init__(spec, 32)
         channels = stages(self.backbone)[1]
         widths = (spec.widths[0], *spec.widths[:-1])
         self.skips = nn.ModuleList(
@@ -145,9 +137,6 @@ class RSIS(nn.Module):
                           nn.BatchNorm2d(width))
             for inputs, width in zip(channels[::-1], widths))
         self.decoder = Decoder(spec)
-        for name in ("mean", "scale"):
-            values = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
-            self.register_buffer(name, values, persistent=False)
 
     def forward(self, images: Tensor, steps: int | None = None, tokens: Tensor | None = None
                 ) -> Found:

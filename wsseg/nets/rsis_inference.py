@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsseg.errors import WssegError
 from wsseg.nets.rsis import RSIS, Found
+from wsseg.nets.running import memory_checked
 
 STOP, MASK, AREA = .5, .5, .001
 
@@ -117,14 +117,8 @@ def run_steps(net: RSIS, photos: np.ndarray, tokens: np.ndarray | None, device: 
               bf16: bool = False) -> Found:
     """Return what a net says of photos uint8 (B,h,w,3), squashed to its size; W-RSIS is told
     tokens int64 (B,S). Raises WssegError when memory runs out."""
-    try:
+    with memory_checked(f"out of memory with {len(photos)} photos: lower --batch"):
         images = net.normalise(torch.from_numpy(photos).to(device).permute(0, 3, 1, 2))
         told = None if tokens is None else torch.from_numpy(tokens).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return net(images.contiguous(memory_format=torch.channels_last), tokens=told)
-    except (torch.cuda.OutOfMemoryError, MemoryError):
-        pass
-    except RuntimeError as error:
-        if "allocate" not in str(error):
-            raise
-    raise WssegError(f"out of memory with {len(photos)} photos: lower --batch")

@@ -8,16 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import WssegError
-from wsseg.nets.backbones import build_backbone
+from wsseg.nets.base import Net
 from wsseg.nets.dualbranch import build_neck
-from wsseg.nets.layers import FrozenNorm, classifier
+from wsseg.nets.layers import classifier
 from wsseg.nets.msc import pyramid
 from wsseg.nets.spec import NetSpec
 
 __all__ = ["NetSpec", "Segmenter", "build"]
-
-GROUPS = ("backbone_weight", "backbone_bias", "backbone_norm", "new_weight", "new_bias",
-          "new_norm")
 
 
 def build(spec: NetSpec) -> "Segmenter":
@@ -25,43 +22,24 @@ def build(spec: NetSpec) -> "Segmenter":
     return Segmenter(spec)
 
 
-class Segmenter(nn.Module):
+class Segmenter(Net):
     """Normalised images float (B,3,H,W) -> logits (B,classes,h,w) at the head's own stride.
 
     Position i of the logits lies on pixel stride * i: bring them to the image with
     ``layers.resize``, which keeps corners on corners.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, spec: NetSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.backbone = build_backbone(spec.backbone, spec.stride, spec.frozen_norm)
+        super().__init__(spec, spec.stride)
         normed = any(isinstance(m, nn.BatchNorm2d) for m in self.backbone.modules())
         self.neck, self.branches = build_neck(spec, *self.backbone.channels, self.backbone.stride,
                                               normed)
-        for name in ("mean", "scale"):
-            values = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
-            self.register_buffer(name, values, persistent=False)
 
     @property
     def stride(self) -> int:
         """Pixels from one logit to the next."""
         plus = self.spec.head == "deeplabv3plus"
         return self.backbone.low_stride if plus else self.backbone.stride
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """RGB of 0..255, uint8 or float, (B,3,H,W) or (B,H,W,3) -> the backbone's (B,3,H,W).
-
-        A (B,H,W,3) batch comes out in channels_last without a copy for that.
-        """
-        if images.ndim == 4 and images.shape[1] != 3 and images.shape[3] == 3:
-            images = images.permute(0, 3, 1, 2)
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must be (B,3,H,W) or (B,H,W,3), not {tuple(images.shape)}")
-        return (images - self.mean).mul_(self.scale)
 
     def forward(self, images: Tensor, branch: str = "strong") -> Tensor:
         """Logits of one branch; with ``msc`` the greatest of three scales."""
@@ -124,18 +102,3 @@ class Segmenter(nn.Module):
                 parent, _, child = name.rpartition(".")
                 setattr(self.get_submodule(parent), child, new)
         self.spec = spec
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Every parameter that is trained, once, by where it lies and what it is (``GROUPS``).
-
-        The affine parameters of frozen norms are in no group.
-        """
-        groups: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
-        for name, module in self.named_modules():
-            if isinstance(module, FrozenNorm):
-                continue
-            part = "backbone" if name.split(".")[0] == "backbone" else "new"
-            for kind, parameter in module.named_parameters(recurse=False):
-                norm = isinstance(module, nn.BatchNorm2d)
-                groups[f"{part}_{'norm' if norm else kind}"].append(parameter)
-        return groups

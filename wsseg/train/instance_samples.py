@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from wsseg.io.record import Record
 from wsseg.io.source import Catalogue
 from wsseg.io.values import Boxes
 from wsseg.train.augment import Augment
-from wsseg.train.samples import Loader, Samples
+from wsseg.train.samples import Loader, Moved, Samples
 from wsseg.train.sampling import Draw
 
 IGNORE = 255
@@ -120,7 +120,7 @@ def varied(sample: SegmentSample, augment: Augment, seed: int) -> SegmentSample:
 
 
 @dataclass
-class InstanceBatch:
+class InstanceBatch(Moved):
     """Samples of one size. photos: uint8 (B,3,h,w), channels last in memory; ids: int32 (B,h,w);
     classes: one (M,) for each; detections: boxes (N,4), classes (N,), scores (N,) of each."""
 
@@ -129,15 +129,6 @@ class InstanceBatch:
     ids: Tensor
     classes: list[np.ndarray]
     detections: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
-
-    def to(self, device: torch.device) -> InstanceBatch:
-        """Move the tensors."""
-        if device.type != "cpu":
-            for one in fields(self):
-                value = getattr(self, one.name)
-                if isinstance(value, Tensor):
-                    setattr(self, one.name, value.pin_memory().to(device, non_blocking=True))
-        return self
 
 
 def stacked_segments(samples: Sequence[SegmentSample]) -> InstanceBatch:

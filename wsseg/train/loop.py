@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wsseg.errors import WssegError
+from wsseg.nets.running import memory_checked
 from wsseg.train.optim import L2SP, set_lr
 from wsseg.train.samples import Batch, Loader
 from wsseg.train.schedule import Schedule
@@ -82,8 +83,7 @@ class Trainer:
         seen, losses = 0, []
         batches = self._timed(self.loader.batches(start * plan.accumulate,
                                                   plan.iterations * plan.accumulate))
-        step = start
-        try:
+        with memory_checked(self._too_large()):
             for step in range(start, plan.iterations):
                 loss, images = self._step(step, batches)
                 losses.append(loss)
@@ -112,12 +112,6 @@ class Trainer:
                     saved = time.monotonic()
                 if late and not last:
                     return False
-        except (torch.cuda.OutOfMemoryError, MemoryError):
-            raise self._too_large() from None
-        except RuntimeError as error:
-            if "allocate" not in str(error):
-                raise
-            raise self._too_large() from None
         return True
 
     def _timed(self, batches: Iterable[Batch]) -> Iterable[Batch]:
@@ -180,10 +174,10 @@ class Trainer:
             late = bool(flag.item())
         return late
 
-    def _too_large(self) -> WssegError:
+    def _too_large(self) -> str:
         crop = "x".join(map(str, self.loader.augment.crop))
-        return WssegError(f"out of memory with batches of {self.loader.sampler.size} crops of "
-                          f"{crop}: lower --batch (--accumulate keeps the sum) or --crop")
+        return (f"out of memory with batches of {self.loader.sampler.size} crops of {crop}: "
+                "lower --batch (--accumulate keeps the sum) or --crop")
 
 
 def seed_torch(*numbers: int) -> None:

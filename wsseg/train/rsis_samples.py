@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from wsseg.errors import RecordError
 from wsseg.io.record import Record
 from wsseg.train.augment import Augment
-from wsseg.train.samples import Loader, Samples
+from wsseg.train.samples import Loader, Moved, Samples
 from wsseg.train.sampling import Draw
 
 MOST = 20  #: objects of an image that are learnt from
@@ -103,7 +103,7 @@ def token_order(classes: np.ndarray, order: str, seed: int | Sequence[int] = 0) 
 
 
 @dataclass
-class ObjectBatch:
+class ObjectBatch(Moved):
     """Samples of one size.
 
     photos: uint8 (B,3,h,w), channels last in memory; masks: uint8 (B,G,h,w), classes: int64
@@ -122,15 +122,6 @@ class ObjectBatch:
     number: int = 0
     seeds: list[int] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
-
-    def to(self, device: torch.device) -> ObjectBatch:
-        """Move the tensors."""
-        if device.type != "cpu":
-            for one in fields(self):
-                value = getattr(self, one.name)
-                if isinstance(value, Tensor):
-                    setattr(self, one.name, value.pin_memory().to(device, non_blocking=True))
-        return self
 
 
 def stacked_objects(samples: Sequence[ObjectSample], draws: Sequence[Draw], *, steps: int,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from wsseg.train.tags import IGNORE, check_label, tags_of_boxes, tags_of_label, 
 MAPS = ("label", "scribble")
 STRONG = "strong"  #: name of the source whose labels are taken as true; all others are weak
 WEAK = ("tags", "boxes")
+_Batch = TypeVar("_Batch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +95,21 @@ def _same(what: str, size: Sequence[int], other: str, shape: Sequence[int]) -> N
         raise RecordError(f"the {what} is {size[0]}x{size[1]}, the {other} {shape[0]}x{shape[1]}")
 
 
+class Moved:
+    """Base of batches, dataclasses that hold tensors among other things."""
+
+    def to(self: _Batch, device: torch.device) -> _Batch:
+        """Move the tensors; return the batch."""
+        if device.type != "cpu":
+            for one in fields(self):
+                value = getattr(self, one.name)
+                if isinstance(value, Tensor):
+                    setattr(self, one.name, value.pin_memory().to(device, non_blocking=True))
+        return self
+
+
 @dataclass
-class Batch:
+class Batch(Moved):
     """Augmented samples of one size, the strong ones first.
 
     photos: uint8 (B,3,h,w), channels last in memory; labels: uint8 or int32 (B,h,w), 255 where a
@@ -112,15 +127,6 @@ class Batch:
     strong: int
     seeds: list[int]
     sources: list[str] = field(default_factory=list)
-
-    def to(self, device: torch.device) -> Batch:
-        """Move the tensors."""
-        if device.type != "cpu":
-            for name in ("photos", "labels", "conf", "tags"):
-                value = getattr(self, name)
-                if value is not None:
-                    setattr(self, name, value.pin_memory().to(device, non_blocking=True))
-        return self
 
 
 _NO_BOXES = np.zeros((0, 4)), np.zeros(0, np.int64)

@@ -1,0 +1,36 @@
+"""What running any net needs: a clear word when memory runs out, and its mode back at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from wsseg.errors import WssegError
+
+
+@contextmanager
+def memory_checked(text: str) -> Iterator[None]:
+    """Raise WssegError with this text when memory runs out inside, on a GPU or a CPU."""
+    try:
+        yield
+        return
+    except (torch.cuda.OutOfMemoryError, MemoryError):
+        pass
+    except RuntimeError as error:  # the CPU's allocator has no error of its own
+        if "allocate" not in str(error):
+            raise
+    raise WssegError(text)  # out of the handler, which would keep what filled the memory
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Put a net into evaluation mode inside, and then into the mode it was in."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
