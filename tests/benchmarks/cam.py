@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from wsseg.nets.cam import ActivationMaps
 from wsseg.nets.classifier import ClassifierSpec, build
 from wsseg.nets.layers import freeze_norms
+from wsseg.nets.still import settle
 
 CLASSES = 21
 sys.path += [os.environ["WSSEG_CAM_PACKAGES"]] if "WSSEG_CAM_PACKAGES" in os.environ else []
@@ -114,7 +115,7 @@ def main(folder: str = "", count: str = "12", batch: str = "1") -> None:
     net = build(ClassifierSpec("efficientnet-lite0", CLASSES)).eval()
     net.to(memory_format=torch.channels_last)
     model = Plain(net).eval()
-    still = freeze_norms(copy.deepcopy(net)).eval()  # as load_model gives it
+    still = settle(freeze_norms(copy.deepcopy(net)).eval())  # as load_model gives it
     with tempfile.TemporaryDirectory() as made:
         if not folder:
             folder, rng = made, np.random.default_rng(0)

@@ -12,17 +12,15 @@ from wsseg.nets.layers import FrozenNorm
 
 GROUPS = ("backbone_weight", "backbone_bias", "backbone_norm", "new_weight", "new_bias",
           "new_norm")
+#: Names of the parts that come with a backbone's weights.
+LOADED = frozenset(("backbone", "top"))
 
 
 class Net(nn.Module):
-    """A net on the backbone that its spec names, of output stride ``stride``.
-
-    loaded: the parts that come with the backbone's weights.
-    """
+    """A net on the backbone that its spec names, of output stride ``stride``."""
 
     mean: Tensor
     scale: Tensor
-    loaded = ("backbone",)
 
     def __init__(self, spec: Any, stride: int) -> None:
         super().__init__()
@@ -52,7 +50,7 @@ class Net(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, FrozenNorm):
                 continue
-            part = "backbone" if name.split(".")[0] in self.loaded else "new"
+            part = "new" if LOADED.isdisjoint(name.split(".")) else "backbone"
             for kind, parameter in module.named_parameters(recurse=False):
                 norm = isinstance(module, nn.BatchNorm2d)
                 groups[f"{part}_{'norm' if norm else kind}"].append(parameter)

@@ -8,18 +8,15 @@ which has ImageNet weights and which the segmentation nets leave out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from wsseg.nets.base import Net
-from wsseg.nets.efficientnet_lite import EfficientNetLite
+from wsseg.nets.efficientnet_lite import top_of
 from wsseg.nets.fields import Spec
-from wsseg.nets.layers import classifier, draw_he, freeze_norms, normed
+from wsseg.nets.layers import classifier, freeze_norms
 from wsseg.nets.spec import NetSpec
-
-_TOP = 1280  #: channels of EfficientNet-Lite's last layer, whatever its width
 
 
 @dataclass(frozen=True)
@@ -39,34 +36,14 @@ class ClassifierSpec(Spec):
                 dropout=self.dropout)  # checks them
 
 
-class Top(nn.Module):
-    """EfficientNet-Lite's last convolution, named as in the packages that hold its weights."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self._conv_head = nn.Conv2d(inputs, outputs, 1, bias=False)
-        self._bn1 = nn.BatchNorm2d(outputs, eps=1e-3, momentum=.01)
-        self.act = nn.ReLU6()
-        draw_he(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(normed(self._conv_head, self._bn1, x))
-
-
 class Classifier(Net):
     """Normalised images float (B,3,H,W) -> logits (B,classes); see the module."""
 
-    loaded = ("backbone", "top")
-
     def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__(spec, spec.stride)
-        channels = self.backbone.channels[1]
-        self.top: nn.Module = nn.Identity()
-        if isinstance(self.backbone, EfficientNetLite):
-            self.top = Top(channels, _TOP)
-            channels = _TOP
-            if spec.frozen_norm:
-                freeze_norms(self.top)
+        self.top, channels = top_of(spec.backbone, self.backbone.channels[1])
+        if spec.frozen_norm:
+            freeze_norms(self.top)
         self.dropout = nn.Dropout2d(spec.dropout)
         self.head = classifier(channels, spec.classes)
 
@@ -95,17 +72,6 @@ class Classifier(Net):
     def classifiers(self) -> list[nn.Conv2d]:
         """The layers whose rows are classes."""
         return [self.head]
-
-    def load_top(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Take the top's weights from those of a whole ImageNet classifier, if it has them.
-        Returns the names of what was taken."""
-        own = self.top.state_dict()
-        found = {name: tensors[name] for name in own if name in tensors
-                 and tensors[name].shape == own[name].shape}
-        if not own or not found.keys() >= {n for n in own if "num_batches" not in n}:
-            return []
-        self.top.load_state_dict({**own, **found})
-        return sorted(found)
 
 
 def build(spec: ClassifierSpec) -> Classifier:

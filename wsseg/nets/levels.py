@@ -59,7 +59,7 @@ def _chain(*layers: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def _resnet(net: ResNet) -> tuple[Stages, tuple[int, ...]]:
     """The first level is the stem before its pooling."""
     def stem(x: Tensor) -> Tensor:
-        return net.relu(normed(net.conv1, net.bn1, x))
+        return normed(net.conv1, net.bn1, x, net.relu)
 
     return ((stem, _chain(net.maxpool, net.layer1), net.layer2, net.layer3, net.layer4),
             (64, 256, 512, 1024, 2048))
@@ -68,7 +68,7 @@ def _resnet(net: ResNet) -> tuple[Stages, tuple[int, ...]]:
 def _efficientnet(net: EfficientNetLite) -> tuple[Stages, tuple[int, ...]]:
     """Each level is the last block of its stride."""
     def stem(x: Tensor) -> Tensor:
-        return net.act(normed(net._conv_stem, net._bn0, x))
+        return normed(net._conv_stem, net._bn0, x, net.act)
 
     blocks = list(net._blocks)
     starts = [i for i, b in enumerate(blocks) if b._depthwise_conv.stride[0] > 1]

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from wsseg.errors import UsageError, WssegError
 from wsseg.nets.layers import freeze_norms
+from wsseg.nets.still import settle
 from wsseg.nets.tensorfile import read_header, read_tensors
 
 FORMAT = 1
@@ -158,4 +159,4 @@ def load_model(path: str | Path, device: str = "cpu", task: str = "segment"
         net = build(spec)
     net.load_state_dict(tensors)
     freeze_norms(net)  # so that they become part of the convolutions
-    return net.eval().to(device, memory_format=torch.channels_last), card
+    return settle(net.eval()).to(device, memory_format=torch.channels_last), card

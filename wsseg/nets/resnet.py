@@ -34,8 +34,8 @@ class Bottleneck(nn.Module):
                                     nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(normed(self.conv1, self.bn1, x))
-        y = self.relu(normed(self.conv2, self.bn2, y))
+        y = normed(self.conv1, self.bn1, x, self.relu)
+        y = normed(self.conv2, self.bn2, y, self.relu)
         y = normed(self.conv3, self.bn3, y)
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
@@ -66,6 +66,6 @@ class ResNet(nn.Module):
         draw_he(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.maxpool(self.relu(normed(self.conv1, self.bn1, images)))
+        x = self.maxpool(normed(self.conv1, self.bn1, images, self.relu))
         low = self.layer1(x)
         return low, self.layer4(self.layer3(self.layer2(low)))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from wsseg.errors import WssegError
+from wsseg.nets.still import settle, settled, stir
 
 
 @contextmanager
@@ -27,10 +28,14 @@ def memory_checked(text: str) -> Iterator[None]:
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put a net into evaluation mode inside, and then into the mode it was in."""
-    training = net.training
+    """Put a net into evaluation mode inside, settled, and then into the mode it was in."""
+    training, before = net.training, settled(net)
     net.eval()
+    if not before:
+        settle(net)
     try:
         yield
     finally:
+        if not before:
+            stir(net)
         net.train(training)

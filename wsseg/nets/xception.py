@@ -35,8 +35,8 @@ class Separable(nn.Module):
         self.act_pw = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.act_dw(normed(self.conv_dw, self.bn_dw, x))
-        return self.act_pw(normed(self.conv_pw, self.bn_pw, x))
+        x = normed(self.conv_dw, self.bn_dw, x, self.act_dw)
+        return normed(self.conv_pw, self.bn_pw, x, self.act_pw)
 
 
 class Block(nn.Module):
