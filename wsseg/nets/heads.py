@@ -9,14 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wsseg.nets.layers import Chain, FewNorm, classifier, conv_norm, resize
+from wsseg.nets.efficientnet_lite import top_of
+from wsseg.nets.layers import Chain, FewNorm, classifier, conv_norm, freeze_norms, resize
 from wsseg.nets.spec import NetSpec
 
 #: Head -> channels of its hidden layers, and its dropout, unless the spec says otherwise.
 WIDTHS = {"largefov": 1024, "aspp": 1024, "deeplabv3": 256, "deeplabv3plus": 256, "pspnet": 512,
-          "conv6": 512}
+          "conv6": 512, "fcn": 512}
 DROPOUTS = {"largefov": 0.5, "aspp": 0.5, "deeplabv3": 0.1, "deeplabv3plus": 0.1, "pspnet": 0.1,
-            "conv6": 0.5}
+            "conv6": 0.5, "fcn": 0.1}
 LOW_WIDTH = 48
 BINS = (1, 2, 3, 6)
 _ASPP_RATES, _PLUS_RATES = (6, 12, 18, 24), (6, 12, 18)
@@ -171,15 +172,21 @@ class PSPNet(nn.Module):
 
 
 class Linear(nn.Module):
-    """A classifier alone: all the depth is in the neck before it, dualbranch-2020's conv6 block."""
+    """A classifier alone: all the depth is in the neck before it, dualbranch-2020's conv6 block.
 
-    def __init__(self, inputs: int, classes: int, dropout: float) -> None:
+    With what a classifier of images has before its linear layer (``top``) it is that classifier
+    made convolutional (Long et al. 2015): ``--init`` can start it from one, trained on tags.
+    """
+
+    def __init__(self, inputs: int, classes: int, dropout: float, top: nn.Module | None = None
+                 ) -> None:
         super().__init__()
+        self.top = top or nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.classifier = classifier(inputs, classes)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        return self.classifier(self.drop(high))
+        return self.classifier(self.drop(self.top(high)))
 
     def classifiers(self) -> list[nn.Conv2d]:
         return [self.classifier]
@@ -205,6 +212,11 @@ def build_head(spec: NetSpec, low: int, high: int, stride: int, normed: bool) ->
         return PSPNet(high, spec.classes, width, dropout)
     if spec.head == "conv6":
         return Linear(high, spec.classes, dropout)
+    if spec.head == "fcn":
+        top, channels = (None, high) if spec.convs else top_of(spec.backbone, high)
+        if top is not None and spec.frozen_norm:
+            freeze_norms(top)
+        return Linear(channels, spec.classes, dropout, top)
     separable = bool(spec.separable)
     if spec.head == "deeplabv3":
         return DeepLabV3(high, spec.classes, stride, width, dropout, separable)

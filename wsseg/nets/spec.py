@@ -11,7 +11,7 @@ from wsseg.nets.fields import Spec, check_int, check_name, is_int, wrong
 
 BACKBONES = ("vgg16", "resnet50", "resnet101", "xception65", "efficientnet-lite0",
              "efficientnet-lite1", "efficientnet-lite2")
-HEADS = ("largefov", "aspp", "deeplabv3", "deeplabv3plus", "pspnet", "conv6")
+HEADS = ("largefov", "aspp", "deeplabv3", "deeplabv3plus", "pspnet", "conv6", "fcn")
 STRIDES = (8, 16, 32)
 #: The nominal field of view of fc6 in pixels, as DeepLab counts it.
 FOVS = (128, 224)
