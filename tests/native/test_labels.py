@@ -50,3 +50,34 @@ def test_arrays_of_another_size_or_type_are_refused():
         kernel.pair_counts(np.zeros(3, np.uint8), np.zeros(4, np.uint8))
     with pytest.raises(TypeError):
         kernel.pair_counts(np.zeros(3, np.int32), np.zeros(3, np.int32))
+
+
+def unfiltered(raw: bytes, height: int, width: int, step: int) -> np.ndarray:
+    """Rows of a PNG by the words of PNG 1.2, section 6, byte by byte."""
+    rows, up = [], [0] * (width * step)
+    for y in range(height):
+        filter_, *row = raw[y * (width * step + 1):(y + 1) * (width * step + 1)]
+        out: list[int] = []
+        for i, x in enumerate(row):
+            a = out[i - step] if i >= step else 0
+            b, c = up[i], up[i - step] if i >= step else 0
+            paeth = min((abs(b - c), 0, a), (abs(a - c), 1, b), (abs(a + b - 2 * c), 2, c))[2]
+            out.append((x + (0, a, b, (a + b) // 2, paeth)[filter_]) % 256)
+        rows.append(out)
+        up = out
+    flat = np.array(rows, np.uint8)
+    return flat if step == 1 else flat.view(">u2").astype(np.uint16)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("density", [0, .01, .05, .3])
+def test_rows_come_out_of_their_filters(step, density):
+    rng = np.random.default_rng(int(100 * density) + step)
+    for width in (1, 3, 4, 5, 8, 9, 40, 131):
+        height = 25
+        rows = np.where(rng.random((height, width * step)) < density,
+                        rng.integers(0, 256, (height, width * step)), 0)
+        rows[0] = rng.integers(0, 256, width * step) if width % 2 else 7
+        raw = np.hstack([rng.integers(0, 5, (height, 1)), rows]).astype(np.uint8).tobytes()
+        found = (kernel.unfilter if step == 1 else kernel.unfilter16)(raw, height, width)
+        np.testing.assert_array_equal(found, unfiltered(raw, height, width, step))

@@ -11,7 +11,7 @@ from wsseg.io.kinds import background_id
 from wsseg.io.png import decode_labels
 from wsseg.io.record import Record
 from wsseg.io.values import InstanceMap
-from wsseg.metrics.iou import pair_counts
+from wsseg.metrics.maps import filled, labels_without_id, values_of
 from wsseg.metrics.overlaps import Regions, map_regions, mean_confidence, run_regions
 
 #: Class -> whether it is one of things.
@@ -48,18 +48,11 @@ def true_regions(record: Record, void: bool) -> tuple[Regions, Things]:
     if label.shape != ids.shape:
         raise RecordError(f"label map is {label.shape[0]}x{label.shape[1]}, instance map is "
                           f"{ids.shape[0]}x{ids.shape[1]}")
-    empty = ids == 0
-    left = label[empty]
-    crowds: dict[int, int] = {}
-    if (left != 255).any():
-        code = np.zeros(int(left.max()) + 1, np.uint16)
-        background = background_id(record.names)
-        for cls in np.unique(left[left != 255]).tolist():
-            code[cls] = next(free)
-            if cls != background:
-                crowds[int(code[cls])] = cls
-        ids = ids.copy()
-        ids[empty] = code[left]
+    codes = {cls: next(free) for cls in labels_without_id(ids, label).tolist() if cls != 255}
+    background = background_id(record.names)
+    crowds = {code: cls for cls, code in codes.items() if cls != background}
+    if codes:
+        ids = filled(ids, label, codes)
     return _mapped(ids, value, crowds), _things(value)
 
 
@@ -89,7 +82,7 @@ def _instance(record: Record) -> InstanceMap:
     try:
         ids = decode_labels(parts["inst.png"]).astype(np.uint16, copy=False)
         value = InstanceMap(ids, read_segments(parse(parts["inst.json"]), record.names))
-        drawn = set(pair_counts(ids, ids)[:, 0].tolist()) - {0}
+        drawn = set(values_of(ids).tolist()) - {0}
         if drawn != {s.id for s in value.segments}:
             check_instance(value)
     except RecordError as error:

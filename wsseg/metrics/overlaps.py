@@ -16,6 +16,11 @@ import numpy as np
 
 from wsseg.metrics.iou import pair_counts
 
+try:
+    from wsseg.native import _spans as _native
+except ImportError:  # not built: numpy does the same, slower
+    _native = None
+
 
 @dataclass(frozen=True, eq=False)
 class Regions:
@@ -111,6 +116,8 @@ def spans_of(regions: Regions, some: np.ndarray | None = None) -> Spans:
 
 
 def _spans_of_runs(regions: Regions, chosen: np.ndarray) -> Spans:
+    if _native is not None:
+        return Spans(*_native.spans(regions.runs, chosen, *regions.size))
     total = regions.size[0] * regions.size[1]
     runs = [regions.runs[i] for i in chosen.tolist()]
     count = np.fromiter(map(len, runs), np.int64, len(runs))
@@ -221,8 +228,9 @@ def met(truth: Regions, prediction: Regions
 def _of_spans(truth: Regions, prediction: Regions) -> _Found:
     """As ``_of_maps``, for any regions.
 
-    The pixels of a true region before a place are a sum that a binary search finds; a
-    predicted span meets it in the difference of two such sums.
+    The spans of each pair are gone through side by side. Without the native kernel the pixels of
+    a true region before a place are a sum that a binary search finds; a predicted span meets it
+    in the difference of two such sums.
     """
     same = prediction.classes[:, None] == truth.classes
     spans, true_spans = spans_of(prediction, same.any(axis=1)), spans_of(truth, same.any(axis=0))
@@ -237,7 +245,18 @@ def _of_spans(truth: Regions, prediction: Regions) -> _Found:
     p, t = p[near], t[near]
     if not len(p):
         return np.zeros((0, 2), np.int64), np.zeros(0, np.int64), true_area, area
-    wide = truth.size[0] * truth.size[1] + 1
+    if _native is not None:
+        meet = _native.meets(p, t, first, *spans[1:], true_first, *true_spans[1:])
+    else:
+        meet = _meets(p, t, first, spans, true_spans, truth.size[0] * truth.size[1] + 1)
+    some = meet > 0
+    return np.stack([p[some], t[some]], axis=1), meet[some], true_area, area
+
+
+def _meets(p: np.ndarray, t: np.ndarray, first: np.ndarray, spans: Spans, true_spans: Spans,
+           wide: int) -> np.ndarray:
+    """Return the pixels of each pair, int64 (K,). first: the first span of each prediction and
+    the number of spans; wide: more than the pixels of the image."""
     key = true_spans.region * wide + true_spans.start
     length = true_spans.stop - true_spans.start
     before = np.cumsum(length) - length
@@ -251,10 +270,8 @@ def _of_spans(truth: Regions, prediction: Regions) -> _Found:
         part = np.minimum(base + place - key[at], length[at])  # all of an earlier region's span
         return np.where(at < 0, 0, before[at] + part)
 
-    meet = np.bincount(of_pair, pixels_before(spans.stop[row]) - pixels_before(spans.start[row]),
+    return np.bincount(of_pair, pixels_before(spans.stop[row]) - pixels_before(spans.start[row]),
                        len(p)).astype(np.int64)
-    some = meet > 0
-    return np.stack([p, t], axis=1)[some], meet[some], true_area, area
 
 
 def _areas(regions: Regions, spans: Spans) -> np.ndarray:
@@ -262,8 +279,11 @@ def _areas(regions: Regions, spans: Spans) -> np.ndarray:
     area = spans.areas(len(regions))
     if regions.ids is not None:
         return np.bincount(regions.ids.ravel(), minlength=1 << 16)[regions.numbers]
-    for i in np.flatnonzero(area == 0).tolist():
-        area[i] = sum(regions.runs[i][1::2])
+    left = np.flatnonzero(area == 0)
+    if _native is not None:
+        area[left] = _native.areas(regions.runs, left)
+    else:
+        area[left] = [sum(regions.runs[i][1::2]) for i in left.tolist()]
     return area
 
 
