@@ -13,6 +13,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from wsseg.errors import UsageError  # noqa: E402
+from wsseg.train import dsrg  # noqa: E402
 from wsseg.train.em import bbox_em_fixed, em_adapt, em_fixed  # noqa: E402
 from wsseg.train.loop import joint_loss  # noqa: E402
 from wsseg.train.mil import mil_loss  # noqa: E402
@@ -112,7 +113,7 @@ def test_classes_count_by_their_weight():
 @pytest.mark.parametrize("strong", [0, 1, 4])
 def test_a_mixture_is_weighted_by_images(method, strong):
     """Shares of the batch: S/B of the strong mean and W/B of the weak one."""
-    net, batch = Net(), make_batch(strong, 4 - strong)
+    net, batch = Net(), make_batch(strong, 4 - strong, weak_labels=method in dsrg.METHODS)
     tags, which = batch.tags[strong:], slice(strong, 4)
     weak = logits_of(net, batch, which)
     expected = torch.zeros(())
@@ -122,6 +123,10 @@ def test_a_mixture_is_weighted_by_images(method, strong):
     if strong < 4:
         if method.startswith("mil"):
             total, count = mil_loss(weak, tags, method[4:])
+            term = total / count
+        elif method in dsrg.METHODS:
+            total, count = dsrg.seeded_loss(method, weak, batch.photos[which],
+                                            batch.labels[which], tags)
             term = total / count
         else:
             boxes = torch.from_numpy(np.stack([
@@ -134,6 +139,15 @@ def test_a_mixture_is_weighted_by_images(method, strong):
             term = mean_nll(weak, targets)
         expected = expected + (4 - strong) / 4 * term
     torch.testing.assert_close(loss_of(Objective(net, Weak(method)), batch), expected)
+
+
+def test_regions_grow_above_the_thresholds_given():
+    net, batch = Net(), make_batch(0, 4, weak_labels=True)
+    weak = Weak("dsrg", fg_least=0., bg_least=0.)
+    total, count = dsrg.seeded_loss("dsrg", logits_of(net, batch), batch.photos, batch.labels,
+                                    batch.tags, fg_least=0., bg_least=0.)
+    assert loss_of(Objective(net, weak), batch) == total / count
+    assert loss_of(Objective(net, Weak("dsrg", fg_least=1., bg_least=1.)), batch) != total / count
 
 
 def test_every_batch_has_the_same_terms_whatever_it_holds():

@@ -92,6 +92,7 @@ def test_all_maps_of_a_sample_are_varied_alike():
             inside = np.zeros((16, 16), bool)
             inside[y0:y1, x0:x1] = True
             assert set(made.label[inside]) <= set(values[4:8, 3:9].ravel())
+        assert np.array_equal(made.warp.label(sample.label), made.label)
     again = augmented(sample, Augment(16), 5), augmented(sample, Augment(16), 5)
     assert np.array_equal(again[0].photo, again[1].photo)
 

@@ -45,7 +45,7 @@ TASKS: dict[str, Entry] = {
 ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("weak_loss", "conf", "join_classes", "head", "width", "fov", "msc", "dropout",
                      "dual", "shared", "em_bias", "em_portions", "em_passes", "em_forbid",
-                     "mil_form", "loss_at"), ("segment",)),
+                     "mil_form", "dsrg_thresholds", "loss_at"), ("segment",)),
     "width": ("segment", "detect", "instance", "rsis", "wrsis"),
     **dict.fromkeys(("from_components", "max_objects"), ("rsis", "wrsis")),
     **dict.fromkeys(("class_from", "stop_from", "patience"), ("rsis",)),

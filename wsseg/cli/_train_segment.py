@@ -14,7 +14,10 @@ from wsseg.errors import UsageError
 from wsseg.nets.inference import Inference
 from wsseg.nets.segmenter import NetSpec, build
 from wsseg.nets.weights import load_init
+from wsseg.train.cues import Cues
+from wsseg.train.dsrg import METHODS
 from wsseg.train.objective import Objective, Weak
+from wsseg.train.samples import STRONG, Samples
 
 
 class Segment(Task):
@@ -23,8 +26,28 @@ class Segment(Task):
     best = "val_miou"
 
     def read(self) -> Data:
-        return read(self.flow, self.options, first=("label", "scribble"),
-                    weak=weak_kinds(self.options["weak_loss"]), val=("label",))
+        seeded = self.options["weak_loss"] in METHODS
+        data = read(self.flow, self.options, first=("label", "scribble"),
+                    weak=weak_kinds(self.options["weak_loss"]), val=("label",),
+                    make=Cues if seeded else Samples)
+        for name, part in data.parts.items() if seeded else ():
+            if name != STRONG:
+                self._drop_blind(part.samples)
+        return data
+
+    def _drop_blind(self, samples: Cues) -> None:
+        """Leave out images without a cue, with --keep-going. Raises UsageError."""
+        blind = samples.blind
+        if not blind:
+            return
+        text = (f"{len(blind)} records of {samples.source.where} have no cue, only 255: "
+                f"{', '.join(sorted(blind)[:5])}{' ...' if len(blind) > 5 else ''}")
+        samples.keys = [k for k in samples.keys if k not in blind]
+        if not self.flow.keep_going or not len(samples):
+            raise UsageError(text + ("" if self.flow.keep_going else
+                                     " (--keep-going leaves them out)"))
+        self.flow.env.say(text)
+        self.flow.failed += len(blind)
 
     def net(self, data: Data) -> tuple[Any, str]:
         o = self.options
@@ -39,7 +62,7 @@ class Segment(Task):
     def objective(self, net: Any, data: Data) -> Any:
         o = self.options
         weak = Weak(o["weak_loss"], *o["em_bias"], *o["em_portions"], o["em_passes"],
-                    o["em_forbid"], o["mil_form"])
+                    o["em_forbid"], o["mil_form"], *o["dsrg_thresholds"])
         rows = {n: p.samples.rows for n, p in data.parts.items() if p.samples.rows is not None}
         return Objective(net, weak, at=o["loss_at"], rows=rows,
                          class_weight=class_weight(o["class_weight"], len(data.names)))

@@ -18,7 +18,8 @@ _DATA = (
     click.option("--weak", "weak", multiple=True, metavar="PLACE", help="More images with weak "
                  "labels; those of INPUT among them are left out. May be repeated."),
     click.option("--weak-loss", type=click.Choice(["labels", "em-fixed", "em-adapt", "bbox-em",
-                                                   "mil-max", "mil-lse"]), default="labels",
+                                                   "mil-max", "mil-lse", "dsrg", "sec"]),
+                 default="labels",
                  show_default=True, help="How weak images are learnt from."),
     click.option("--use", type=click.Choice(["label", "scribble", "tags", "boxes"]),
                  help="Kind of INPUT's labels [default: label, or scribble if it has no labels; "
@@ -37,7 +38,7 @@ _NET = (
     click.option("--backbone", default="resnet101", show_default=True, help="vgg16, resnet50, "
                  "resnet101, xception65, efficientnet-lite0, -lite1 or -lite2."),
     click.option("--head", default="aspp", show_default=True, help="largefov, aspp, deeplabv3, "
-                 "deeplabv3plus, pspnet or conv6."),
+                 "deeplabv3plus, pspnet, conv6 or fcn."),
     click.option("--stride", type=click.Choice(["8", "16", "32"]), default="8",
                  show_default=True, help="Output stride of the backbone."),
     click.option("--width", type=_COUNT, help="Channels of the head [default: the paper's]."),
@@ -50,7 +51,8 @@ _NET = (
     click.option("--shared", type=click.IntRange(0, 8), default=3, show_default=True,
                  help="dual: convolutions that both share (n)."),
     click.option("--init", default="imagenet", show_default=True, metavar="imagenet|none|FILE",
-                 help="Weights to start from."),
+                 help="Weights to start from. With --head fcn also a classifier of these classes "
+                 "(--task classify), all of it."),
 )
 _WEAK = (
     click.option("--em-bias", type=(_NUMBER, _NUMBER), default=(5., 3.), show_default=True,
@@ -63,6 +65,9 @@ _WEAK = (
                  "are not listed."),
     click.option("--mil-form", type=click.Choice(["pixel", "image", "sigmoid"]),
                  default="pixel", show_default=True),
+    click.option("--dsrg-thresholds", type=(_SHARE, _SHARE), default=(.85, .99),
+                 show_default=True, metavar="FG BG", help="dsrg: probabilities above which "
+                 "regions grow."),
 )
 _OBJECTS = (
     click.option("--from-components", is_flag=True, help="rsis, wrsis: objects are the connected "
@@ -199,6 +204,11 @@ def main(flow, as_json, **options):
       em-adapt  tags: so that each listed class gets its share of the image (wssl-2015)
       bbox-em   boxes: em-fixed, the bias inside the boxes only (wssl-2015)
       mil-max, mil-lse  tags: the best pixel, or all of them smoothly, must show the class
+      dsrg      cues: label maps or scribbles, 255 where nothing is known; at each step they grow
+                over what the net and a dense CRF are sure of (dualbranch-2020's generator)
+      sec       cues: seed, expand and constrain; nothing grows
+    em-* from tags alone wants a net that knows the classes: --head fcn --init with what
+    --task classify made of the tags. A new head ends with one place that is always foreground.
 
     INPUT may be left out where --weak is given: then all images are weak. --dual is the
     strong-weak dual branch (dualbranch-2020): weak labels teach a branch of their own, and
@@ -211,7 +221,8 @@ def main(flow, as_json, **options):
     Examples:
       ws-train SegmentationClass --images JPEGImages --keys train.txt --classes voc -o run/
       ws-train few/ --weak tags.tar --weak-loss em-fixed --images JPEGImages -o semi/
-      ws-train --weak tags.tar --weak-loss em-adapt --images JPEGImages -o tags/
+      ws-train --weak tags/ --weak-loss em-adapt --head fcn --init c.safetensors --images jpg -o em/
+      ws-train --weak cues/ --weak-loss dsrg --images JPEGImages -o grown/
       ws-train few/ --weak boxed/ --dual --images JPEGImages --val val/ -o dual/
       ws-train --task classify tags/ --images JPEGImages --val val/ -o classifier/
       ws-train --task detect boxes/ --images JPEGImages -o detector/

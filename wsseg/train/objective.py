@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wsseg.errors import UsageError
 from wsseg.nets.segmenter import Segmenter
-from wsseg.train import em
+from wsseg.train import dsrg, em
 from wsseg.train.losses import labelled_nll
 from wsseg.train.mil import mil_loss
 from wsseg.train.samples import Batch
@@ -20,12 +20,14 @@ from wsseg.train.tags import box_maps
 #: Name of a way to learn from weak labels -> kinds of label that it takes.
 METHODS = {"labels": ("label", "scribble"), "em-fixed": ("tags", "boxes", "label"),
            "em-adapt": ("tags", "boxes", "label"), "bbox-em": ("boxes",),
-           "mil-max": ("tags", "boxes", "label"), "mil-lse": ("tags", "boxes", "label")}
+           "mil-max": ("tags", "boxes", "label"), "mil-lse": ("tags", "boxes", "label"),
+           "dsrg": ("label", "scribble"), "sec": ("label", "scribble")}
 
 
 @dataclass(frozen=True)
 class Weak:
-    """How weak labels are learnt from; the numbers are wssl-2015's (see ``em``)."""
+    """How weak labels are learnt from; the numbers are wssl-2015's (see ``em``), those of regions
+    DSRG's (see ``dsrg``)."""
 
     method: str = "labels"
     b_fg: float = em.B_FG
@@ -35,6 +37,8 @@ class Weak:
     passes: int = em.ITERATIONS
     forbid: bool = False
     mil_form: str = "pixel"
+    fg_least: float = dsrg.FG_LEAST
+    bg_least: float = dsrg.BG_LEAST
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -128,6 +132,11 @@ class Objective(nn.Module):
         if method.startswith("mil"):
             parts = [mil_loss(m, tags, method.removeprefix("mil-"), self.weak.mil_form)
                      for m in maps]
+            return sum(p[0] for p in parts), parts[-1][1]
+        if method in dsrg.METHODS:
+            parts = [dsrg.seeded_loss(
+                method, m, batch.photos[which], batch.labels[which], tags, batch.warps[which],
+                fg_least=self.weak.fg_least, bg_least=self.weak.bg_least) for m in maps]
             return sum(p[0] for p in parts), parts[-1][1]
         targets = self._step(maps[-1], tags, batch, which)
         results = [labelled_nll(m, targets, at="labels" if m is maps[-1] else "logits")

@@ -17,7 +17,7 @@ from wsseg.errors import RecordError, WssegError
 from wsseg.io.record import Record
 from wsseg.io.source import Catalogue
 from wsseg.io.values import Boxes
-from wsseg.train.augment import Augment
+from wsseg.train.augment import Augment, Warp
 from wsseg.train.sampling import Draw, Sampler
 from wsseg.train.tags import IGNORE, check_label, tags_of_boxes, tags_of_label, tags_vector
 
@@ -30,7 +30,7 @@ _Batch = TypeVar("_Batch")
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One image: photo uint8 (H,W,3); label uint8 or uint16 (H,W), conf uint8 (H,W); tags bool
-    (K,); boxes. What it has not is None."""
+    (K,); boxes; warp: how it was varied. What it has not is None."""
 
     key: str
     photo: np.ndarray
@@ -38,6 +38,7 @@ class Sample:
     conf: np.ndarray | None = None
     tags: np.ndarray | None = None
     boxes: Boxes | None = None
+    warp: Warp | None = None
 
 
 class Samples:
@@ -115,7 +116,8 @@ class Batch(Moved):
     photos: uint8 (B,3,h,w), channels last in memory; labels: uint8 or int32 (B,h,w), 255 where a
     sample has none; conf: uint8 (B,h,w) or None; tags: bool (B,K), K the most classes of a source
     where they differ; boxes: one (N,4), (N,) pair for
-    each sample; strong: how many come from the source ``STRONG``; sources: their names.
+    each sample; strong: how many come from the source ``STRONG``; sources: their names; warps:
+    how each was varied, empty if they were not.
     """
 
     keys: list[str]
@@ -127,6 +129,7 @@ class Batch(Moved):
     strong: int
     seeds: list[int]
     sources: list[str] = field(default_factory=list)
+    warps: list[Warp] = field(default_factory=list)
 
 
 _NO_BOXES = np.zeros((0, 4)), np.zeros(0, np.int64)
@@ -141,7 +144,8 @@ def augmented(sample: Sample, augment: Augment, seed: int) -> Sample:
         boxes = Boxes(xyxy, boxes.classes[kept], warp.size)
     return Sample(sample.key, warp.photo(sample.photo),
                   None if sample.label is None else warp.label(sample.label),
-                  None if sample.conf is None else warp.label(sample.conf, 0), sample.tags, boxes)
+                  None if sample.conf is None else warp.label(sample.conf, 0), sample.tags, boxes,
+                  warp)
 
 
 def stacked(samples: Sequence[Sample], draws: Sequence[Draw]) -> Batch:
@@ -167,7 +171,7 @@ def stacked(samples: Sequence[Sample], draws: Sequence[Draw]) -> Batch:
                  None if conf is None else torch.from_numpy(conf),
                  torch.from_numpy(tags), boxes,
                  sum(d.source == STRONG for d in draws), [d.seed for d in draws],
-                 [d.source for d in draws])
+                 [d.source for d in draws], [s.warp for s in samples if s.warp is not None])
 
 
 class Loader:
