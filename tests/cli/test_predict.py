@@ -19,7 +19,7 @@ from tests import cli_contract, conftest, training  # noqa: E402
 from tests.cli_contract import RecordContract  # noqa: E402
 from tests.conftest import ROOT, keys_of, make_label, make_record, tree, write_place  # noqa: E402
 from tests.warm import warm  # noqa: E402
-from wsseg.cli import info  # noqa: E402
+from wsseg.cli import cat, info  # noqa: E402
 from wsseg.errors import ExitStatus  # noqa: E402
 from wsseg.io.header import Header  # noqa: E402
 from wsseg.io.places import open_source  # noqa: E402
@@ -143,6 +143,19 @@ def test_photos_alone_are_enough(runner, model):
     ours, theirs = (tree(runner.folder / n) for n in ("one", "two"))
     assert {k: v for k, v in ours.items() if "__" not in k} == {
         k: v for k, v in theirs.items() if "__" not in k}
+
+
+def test_labels_that_lie_beside_the_photos_of_images_do_not_go_on(runner, model):
+    """They may be the truth, which later tools would take for a prediction."""
+    for form in ("val", "val.h5", "val.tar"):
+        if form != "val":
+            runner("val", "-o", form, tool=cat)
+        runner.predict(model, "--images", form, "--write", "score", "-o", "out", "--overwrite")
+        source = open_source(str(runner.folder / "out"))
+        assert source.header.kinds == ("score",)
+        assert [r.kinds() for r in source] == [{"score"}] * 4
+        assert "masks" not in source.end.supervision
+        assert source.header.supervision["masks"] == tuple(CARD["supervision"]["masks"])
 
 
 def test_tags_say_which_classes_there_are(runner, model):

@@ -37,7 +37,7 @@ def test_boxes_become_a_detector_whose_boxes_can_be_used(runner):
     runner.predict("run", "--images", "val", "-o", "found", "--least-score", "0", "--most", "5")
 
     source = open_source(str(runner.folder / "found"))
-    assert "boxes" in source.header.kinds and source.header.classes == (
+    assert source.header.kinds == ("boxes",) and source.header.classes == (
         "background", "cat", "dog")
     assert source.header.supervision["boxes"] == (8, 16, 16)
     for key in source.keys():
@@ -47,8 +47,8 @@ def test_boxes_become_a_detector_whose_boxes_can_be_used(runner):
     scores = []
     for key in source.keys():
         record = Record(key)
-        record.set("score", ScoreMap(np.full((3, 6, 8), 1 / 3, np.float32), np.arange(3),
-                                     (24, 32)))
+        likely = np.array([.2, .4, .4], np.float32)[:, None, None]
+        record.set("score", ScoreMap(likely.repeat(6, 1).repeat(8, 2), np.arange(3), (24, 32)))
         scores.append(record)
     write_place(runner.folder / "scores", scores, kinds=["score"])
     runner("scores", "found", "--rule", "instance", "-o", "panoptic", tool=fuse)

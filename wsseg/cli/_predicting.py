@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from wsseg.cli._flow import Flow
 from wsseg.cli._parallel import Failure, Ready, attempt
 from wsseg.cli._tasks import predictor
 from wsseg.errors import ExitStatus, RecordError, UsageError
-from wsseg.io.header import Header
+from wsseg.io.header import End, Header
 from wsseg.io.record import Record
 from wsseg.io.source import Source
 from wsseg.io.values import ScoreMap
@@ -100,11 +100,42 @@ def photos_source(flow: Flow) -> Source:
         if flow.images is None:
             raise UsageError("no photos: name their folder with --images")
         flow.inputs, flow.images = (flow.images,), None
-        return flow.open(as_kind="image")
+        source = flow.open(as_kind="image")
+        return source if {*source.header.kinds} <= {"image"} else _Photos(source)
     flow.inputs = (place,)
     source = flow.open(as_kind="image" if flow.images is None else None)
     flow.join_images()
     return source
+
+
+class _Photos:
+    """A place of --images of which only the photos go on: labels beside them may be the truth."""
+
+    unrecorded: dict[str, tuple[int, ...]] = {}
+
+    def __init__(self, source: Source) -> None:
+        self._source, self.where = source, source.where
+        self.header = replace(source.header, kinds=("image",), supervision={})
+        if hasattr(source, "get"):
+            self.keys, self.check_complete = source.keys, source.check_complete
+            self.get = self._get
+
+    @property
+    def end(self) -> End | None:
+        end = self._source.end
+        return None if end is None else replace(end, supervision={})
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._bare, self._source)
+
+    def _get(self, key: str) -> Record:
+        return self._bare(self._source.get(key))
+
+    @staticmethod
+    def _bare(record: Record) -> Record:
+        record.keep({"image"})
+        record.supervision = {}
+        return record
 
 
 def _chosen(flow: Flow, spec: str | None, names: tuple[str, ...] | None
