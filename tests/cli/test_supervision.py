@@ -24,3 +24,13 @@ def test_background_scribbles_are_no_class(names, classes):
     record = Record("a", names=names)
     record.set("scribble", np.array([[0, 255, 2, 2]], np.uint8))
     assert spent(record) == {"scribble": (classes, classes)}
+
+
+def test_specks_of_a_label_map_are_no_objects_that_a_person_drew():
+    label = np.zeros((12, 12), np.uint8)
+    label[1:5, 1:5] = 1  # 16 pixels
+    label[6, 6:10] = 1
+    label[9:, 0:5] = 2  # 15
+    record = Record("a", names=VOC)
+    record.set("label", label)
+    assert spent(record, truth=True) == {"masks": (1, 1)}

@@ -30,8 +30,9 @@ def larger(ours: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]]
     return {**ours, **{k: tuple(map(max, n, ours.get(k, n))) for k, n in theirs.items()}}
 
 
-def count_masks(record: Record, min_area: int = 1) -> tuple[int, int]:
-    """Return (classes, objects) of a label or instance map."""
+def count_masks(record: Record, min_area: int = 16) -> tuple[int, int]:
+    """Return (classes, objects) of a label or instance map. Components of a label map below
+    ``min_area`` pixels are no objects, as for ws-weaken."""
     from wsseg.annotate.objects import connected_objects
 
     if "instance" in record:
