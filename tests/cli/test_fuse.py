@@ -216,7 +216,11 @@ def test_the_examples_of_the_help_are_accepted(tmp_path):
                 kinds=["boxes"])
     write_place(tmp_path / "JPEGImages", [make_record(i, "image") for i in range(2)],
                 kinds=["image"])
-    assert len(lines) == 8
+    write_place(tmp_path / "leftImg8bit", [make_record(0, "image")], kinds=["image"])
+    part = Record("img000@0-0")
+    part.set("label", make_record(0, "label").get("label")[:9, :8])
+    write_place(tmp_path / "crops", [part], kinds=["label"])
+    assert len(lines) == 9
     for line in lines:
         stdin = run(["ws-cat", tmp_path / "global.h5"]).stdout
         words = [*line.split(), *(() if " -o " in line else ("-o", "piped"))]

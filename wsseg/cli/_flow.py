@@ -120,11 +120,16 @@ class Flow:
         return open_source(place, as_kind=as_kind, classes=self.classes)
 
     def join(self, place: str | None, role: str, kinds: set[str] | None = None,
-             as_kind: str | None = None) -> Source | None:
-        """Add the kinds of another place to every record, looked up by key or in lock-step."""
+             as_kind: str | None = None, view: Callable[[Source], Source] | None = None
+             ) -> Source | None:
+        """Add the kinds of another place to every record, looked up by key or in lock-step.
+
+        view: what is made of the place before.
+        """
         if place is None:
             return None
         source = self.open(place, as_kind=as_kind)
+        source = source if view is None else view(source)
         self._joined.append(Join(source, role, kinds))
         return source
 

@@ -12,6 +12,7 @@ from wsseg.annotate.rect import pixel_boxes
 from wsseg.cli._differ import turned
 from wsseg.cli._fusion import Plan, Stack
 from wsseg.cli._panoptic import instances, photo
+from wsseg.cli._parts import Whole
 from wsseg.cli._supervision import larger, spent
 from wsseg.errors import RecordError
 from wsseg.io.codec import check_classes
@@ -141,7 +142,8 @@ def _same_size(layers: Sequence[_Layer]) -> None:
 @dataclass
 class _Limits:
     """What may be where in one image. allowed: classes by tags, None for all; boxes: int (N, 4)
-    in pixels, None if not asked for; used: (kind, record) of the labels that say so."""
+    in pixels, None if not asked for; parts: the same as allowed, of rectangles x0, y0, x1, y1;
+    used: (kind, record) of the labels that say so."""
 
     plan: Plan
     allowed: frozenset[int] | None
@@ -150,18 +152,16 @@ class _Limits:
     boxes: np.ndarray | None = None
     classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     scores: np.ndarray | None = None
+    parts: list[tuple[tuple[int, ...], frozenset[int]]] = field(default_factory=list)
     used: list[tuple[str, Record]] = field(default_factory=list)
 
     @staticmethod
     def of(stack: Stack, plan: Plan, layers: Sequence[_Layer]) -> _Limits:
         """Raises RecordError where tags or boxes are needed and missing or do not fit."""
-        background, allowed = background_id(stack.names), None
+        background = background_id(stack.names)
         limits = _Limits(plan, None, frozenset(), background)
-        if plan.absent:
-            tags = limits._find(stack, "tags", "counts")
-            tags = [c for c, n in tags.items() if n] if isinstance(tags, dict) else tags
-            allowed = frozenset(tags) | ({background} - {None})
-            limits.allowed = allowed
+        if plan.absent and not limits._parts(stack, layers[0].size):
+            limits.allowed = limits._named(limits._find(stack, "tags", "counts"))
         if plan.boxes:
             value = limits._find(stack, "boxes")
             size = layers[0].size
@@ -177,6 +177,21 @@ class _Limits:
             things = {*seen, *limits.classes.tolist()} - {background, IGNORE}
         limits.things = frozenset(things)
         return limits
+
+    def _named(self, tags: Any) -> frozenset[int]:
+        tags = [c for c, n in tags.items() if n] if isinstance(tags, dict) else tags
+        return frozenset(tags) | ({self.background} - {None})
+
+    def _parts(self, stack: Stack, size: tuple[int, int]) -> bool:
+        """Note what the tags of parts say; whether there are such."""
+        for record in stack.weak:
+            for part, (rows, columns) in record.windows(size) if isinstance(record, Whole) else ():
+                if kind := next((k for k in ("tags", "counts") if k in part), None):
+                    self.parts.append(((columns.start, rows.start, columns.stop, rows.stop),
+                                       self._named(part.get(kind))))
+        if self.parts and self.plan.absent == "zero":
+            raise RecordError("--absent zero goes by the tags of whole images, not of parts")
+        return bool(self.parts)
 
     def _find(self, stack: Stack, *kinds: str) -> Any:
         for record in (*stack.inputs, *stack.weak):
@@ -208,10 +223,10 @@ class _Limits:
 
     def present(self, label: np.ndarray, reasons: np.ndarray) -> np.ndarray:
         """Return the label map without absent classes."""
-        if self.allowed is None:
-            return label
-        return _noted(label, constrain.forbid_absent(label, self.allowed), reasons,
-                      Reason.ABSENT)
+        after = label if self.allowed is None else constrain.forbid_absent(label, self.allowed)
+        for region, allowed in self.parts:
+            after = constrain.forbid_absent(after, allowed, region=region)
+        return label if after is label else _noted(label, after, reasons, Reason.ABSENT)
 
     def shape(self, label: np.ndarray, reasons: np.ndarray
               ) -> tuple[np.ndarray, InstanceMap | None]:

@@ -10,13 +10,15 @@ from typing import Any
 from wsseg.cli._differ import refuse_other_classes
 from wsseg.cli import _panoptic
 from wsseg.cli._flow import Flow
+from wsseg.cli._held import Held
+from wsseg.cli._parts import Wholes, size_of, whole
 from wsseg.cli._supervision import larger
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.header import End, Header
 from wsseg.io.kinds import background_id
 from wsseg.io.record import Record, Supervision
 from wsseg.io.source import Source
-from wsseg.refine.fuse import SOFT_RULES
+from wsseg.refine.fuse import LABEL_RULES, SOFT_RULES
 
 MAPS = ("score", "cam", "label", "instance")
 
@@ -155,18 +157,23 @@ class _Shelf(_Row):
             (one.finish if isinstance(one, _Beside) else one.check_complete)()
 
 
-def prepare(flow: Flow, rule: str, weak: Sequence[str], options: dict[str, Any]
-            ) -> tuple[Source, Plan]:
+def prepare(flow: Flow, rule: str, weak: Sequence[str], options: dict[str, Any],
+            parts_of: str | None = None) -> tuple[Source, Plan]:
     """Open all places as one source of Stacks and check the options against them.
 
-    The first stream among the inputs leads, or else the first input. Raises UsageError.
+    The first stream among the inputs leads, or else the first input. parts_of: a place that has
+    the records whose parts the only input holds. Raises UsageError.
     """
     if (*flow.inputs, *weak).count("-") > 1:
         raise UsageError("only one input can be standard input")
     # joining no kinds: Flow then knows the place, and we add its records ourselves
     sources = [flow.open(), *(flow.join(place, f"input{i}", set())
                               for i, place in enumerate(flow.inputs[1:], start=2))]
-    labels = [flow.join(place, f"weak{i}", set()) for i, place in enumerate(weak, start=1)]
+    labels = [flow.join(place, f"weak{i}", set(), view=whole)
+              for i, place in enumerate(weak, start=1)]
+    sized = flow.join(parts_of, "whole", set())
+    if sized is not None:
+        sources = [_wholes(flow, rule, sources, sized)]
     _panoptic.check(rule, options, flow.images is not None)
     if rule == "instance":  # inputs of boxes alone are such places too
         alone = [s for s in sources if "boxes" in s.header.kinds and not {*MAPS} & {
@@ -181,9 +188,14 @@ def prepare(flow: Flow, rule: str, weak: Sequence[str], options: dict[str, Any]
     plan = _plan(rule, options, sources, labels, names)
     beside = {id(s): _Beside(s, lead.where) for s in (*sources, *labels) if s is not lead}
     where = tuple(s.where for s in sources)
+    if sized is not None:
+        many = lead.grid[0] * lead.grid[1]
+        plan, where = replace(plan, opinions=plan.opinions * many), where * many
 
     def gather(record: Record) -> Stack:
         inputs = tuple(record if s is lead else beside[id(s)].find(record.key) for s in sources)
+        if sized is not None:
+            inputs = tuple(record.placed(size_of(sized.get(record.key))))
         said = tuple(beside[id(s)].find(record.key) for s in labels)
         for one in (*inputs, *said):  # a folder of labels written by hand may not know them
             one.names = one.names or names
@@ -194,6 +206,21 @@ def prepare(flow: Flow, rule: str, weak: Sequence[str], options: dict[str, Any]
     flow.wrap = gather
     cls = _Shelf if hasattr(lead, "get") else _Row
     return cls(lead, list(beside.values()), header, sources), plan
+
+
+def _wholes(flow: Flow, rule: str, sources: Sequence[Source], sized: Source) -> Wholes:
+    """Return the parts of one input as wholes. Raises UsageError for what cannot be."""
+    _require(rule in LABEL_RULES and rule != "agree", "--parts-of puts label maps together by "
+             "--rule smaller-area, priority or vote, which says nothing where two parts contradict")
+    _require(len(sources) == 1, "--parts-of takes one INPUT")
+    _require(hasattr(sized, "get"), f"--parts-of: {sized.where} is a stream, in which nothing can "
+             "be looked up: write it to a directory or .h5 file first")
+    source = sources[0] if hasattr(sources[0], "get") else Held(sources[0])
+    found = whole(source)
+    _require(isinstance(found, Wholes), f"--parts-of: {source.where} holds no parts, called "
+             "KEY@ROW-COLUMN as by ws-weaken --crops")
+    found.header = replace(found.header, kinds=("label",))  # what else parts hold stays behind
+    return found
 
 
 def _header(lead: Source, sources: Sequence[Source], labels: Sequence[Source]) -> Header:

@@ -61,7 +61,7 @@ FLOW = {"input", "inputs", "output", "overwrite", "resume", "jobs", "shard", "ke
         "keep_going", "classes", "images"}
 #: What does not change the result of a tool, and so is never part of the history.
 SHARED = FLOW | {"as_json", "engine", "threads", "device", "extra", "weak", "val", "val_images",
-                 "tag_place", "saliency", "tensorboard", "max_minutes", "save_minutes",
+                 "tag_place", "saliency", "parts_of", "tensorboard", "max_minutes", "save_minutes",
                  "log_every", "compiled"}
 
 

@@ -33,6 +33,8 @@ _NUMBER = click.FloatRange(0)
               "cityscapes, coco, coco-panoptic [default: known, or all but the background].")
 @click.option("--weak", multiple=True, metavar="PLACE",
               help="Where tags and boxes lie, if the inputs do not carry them; may be repeated.")
+@click.option("--parts-of", metavar="PLACE", help="INPUT's label maps are of parts that ws-weaken "
+              "--crops cut of PLACE's records: place them there, and fuse those of each record.")
 @click.option("--min-score", type=click.FloatRange(0, 1), metavar="P",
               help="Pixels whose probability is below P become ignore.")
 @click.option("--absent", type=click.Choice(["ignore", "zero"]),
@@ -55,7 +57,7 @@ _NUMBER = click.FloatRange(0)
 @click.option("--write", type=click.Choice(["both", "label", "score"]),
               help="Maps to write [default: both for the soft rules, label for the others].")
 @_options.flow(many=True, images=True)
-def main(flow, rule, weak, **options):
+def main(flow, rule, weak, parts_of, **options):
     """Fuse several maps of each image into one.
 
     Each INPUT holds scores, cams, labels or instances of the same images: places are looked up
@@ -76,6 +78,9 @@ def main(flow, rule, weak, **options):
     eq. 2 to 4, which makes instance maps of things and stuff; the background is in none.
 
     255, and a score of 0 for all classes, is no opinion: that input does not count there.
+
+    Parts that ws-weaken --crops cut are put together with --parts-of. Where --weak names a
+    directory or .h5 file of them, the tags of each part count in that part.
 
     What happens, in this order: --min-score and --absent (to each input of a label rule, to the
     result of a soft one), the rule, --outside, --fill-below, --instances.
@@ -100,6 +105,7 @@ def main(flow, rule, weak, **options):
       ws-fuse weaknet/ strongnet/ --rule weighted --weights .4,.6 -o twonets/
       ws-fuse grabcut/ proposals/ --rule agree -o agreed/
       ws-fuse cams/ --rule smaller-area --threshold .5 -o tagged/
+      ws-fuse crops/ --rule smaller-area --parts-of leftImg8bit -o stuff/
       ws-fuse boxed/ tagged/ --rule priority --opinions things,stuff -o gt0/
       ws-fuse boxed/ predicted/ --rule priority --opinions things,stuff --min-score .99
           --absent ignore --outside ignore --fill-below .5 --instances --weak weak/ -o gt1/
@@ -107,7 +113,7 @@ def main(flow, rule, weak, **options):
     """
     from wsseg.cli import _fusing, _fusion
 
-    source, plan = _fusion.prepare(flow, rule, weak, options)
+    source, plan = _fusion.prepare(flow, rule, weak, options, parts_of)
     return flow.run(partial(_fusing.step, plan=plan), source, reads=plan.reads,
                     writes=plan.writes)
 
