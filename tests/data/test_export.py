@@ -133,6 +133,21 @@ def test_cityscapes_is_read_back(tmp_path):
         [26, 26, 26, 7], [26, 0, 26, 26]]
 
 
+def test_what_the_server_of_cityscapes_takes_is_a_list_of_masks_with_scores(tmp_path):
+    """As its script reads it: path label score a line, the instance where a mask is not 0. Stuff
+    is left out, and a frame without things has an empty list."""
+    made = record("aachen_0_0", s1=(CAR, .75), s3=(11, .5), s7=(ROAD, 1., False))
+    write("cityscapes-results", tmp_path, made, record("b", ids=((0,),)), names=CITY)
+    lines = [line.split() for line in (tmp_path / "aachen_0_0.txt").read_text().splitlines()]
+    assert [(label, float(score)) for _, label, score in lines] == [("26", .75), ("24", .5)]
+    for (name, *_), number in zip(lines, (1, 3)):
+        mask = decode_labels((tmp_path / name).read_bytes())
+        assert np.array_equal(mask != 0, made.get("instance").ids == number)
+    assert (tmp_path / "b.txt").read_text() == ""
+    with pytest.raises(RecordError, match="of class 3, which is no thing in Cityscapes"):
+        write("cityscapes-results", tmp_path, record(s1=(3,)), names=CITY)
+
+
 def test_what_a_form_cannot_hold_is_refused(tmp_path):
     many = Record("one")
     ids = np.arange(1, 1002, dtype=np.uint16)[None]

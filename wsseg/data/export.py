@@ -54,6 +54,28 @@ class Cityscapes:
         """Nothing describes all of them."""
 
 
+class CityResults(Cityscapes):
+    """KEY.txt and KEY/NUMBER.png, what Cityscapes' server and script take for instances: a line
+    for each thing, with its mask's file (255 inside), Cityscapes' label id and the score."""
+
+    def add(self, record: Record) -> None:
+        """Write one record. Raises RecordError for a thing of no class of theirs."""
+        value, key = record.get("instance"), _plain(record.key)
+        labels = {one.train_id: one.id for one in LABELS if one.has_instances}
+        lines = []
+        for segment in (s for s in value.segments if s.thing):
+            if segment.cls not in labels or segment.cls == IGNORE:
+                raise RecordError(f"segment {segment.id} is of class {segment.cls}, which is no "
+                                  "thing in Cityscapes")
+            name = f"{key}/{segment.id}.png"
+            (self._folder / key).mkdir(parents=True, exist_ok=True)
+            mask = np.where(value.ids == segment.id, np.uint8(255), np.uint8(0))
+            atomic_write(self._folder / name, encode_labels(mask, palette=False))
+            lines.append(f"{name} {labels[segment.cls]} {segment.score:.6f}\n")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(self._folder / f"{key}.txt", "".join(lines).encode())
+
+
 def city_ids(record: Record) -> np.ndarray:
     """Return Cityscapes' instance ids, uint16 (H, W), of a record's instance map and label map.
 
@@ -210,7 +232,8 @@ class Coco(_Coco):
 
 
 #: Name of a form -> what writes it, called with a folder, class names and a COCO file or None.
-WRITERS = {"coco": Coco, "coco-panoptic": CocoPanoptic, "cityscapes": Cityscapes}
+WRITERS = {"coco": Coco, "coco-panoptic": CocoPanoptic, "cityscapes": Cityscapes,
+           "cityscapes-results": CityResults}
 
 
 def compress(runs: Sequence[int]) -> str:
