@@ -152,9 +152,28 @@ def parse_remap(text: str | None) -> dict[int, int]:
     return result
 
 
+def renamed(names: Sequence[str] | None, text: str | None) -> tuple[str, ...] | None:
+    """Return class names with those of ``OLD=NEW,...`` changed, None where none are.
+
+    Raises UsageError for an OLD that no class has, and for a NEW that another class has.
+    """
+    if not text:
+        return None
+    pairs = dict((part.partition("=")[::2]) for part in text.split(","))
+    for old, new in pairs.items():
+        if not new or old not in (names or ()):
+            raise UsageError(f"--rename {old}={new}: " + (
+                f"no class is called {old}" if new else "it is OLD=NEW"))
+    found = tuple(pairs.get(name, name) for name in names or ())
+    again = next((n for n in found if found.count(n) > 1), None)
+    if again is not None:
+        raise UsageError(f"--rename: two classes would be called {again}")
+    return found
+
+
 def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
-         remap: dict[int, int], colours: str | None, edited: bool, instances: bool = False
-         ) -> Record:
+         remap: dict[int, int], colours: str | None, edited: bool, instances: bool = False,
+         labels: bool = False) -> Record:
     """Convert one record as ws-cat's options say; count what a person labelled in it."""
     if record.expected is not None and record.stored().digest != record.expected:
         if not edited:
@@ -163,6 +182,10 @@ def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
         record.canonical = False
     if colours is not None:
         _from_colours(record, colours)
+    if labels:
+        from wsseg.cli._components import add_labels
+
+        add_labels(record)
     if truth:
         record.supervision = {**spent(record, truth=True), **record.supervision}
     if exif is not None and "image" in record:

@@ -89,10 +89,11 @@ def choose(flow: Flow, source: Source, count: int | None, fraction: float | None
 
 def step(record: Record, *, wanted: Sequence[str], strong: Chosen | None, seed: int,
          random_points: bool, min_area: int, pen: Mapping[str, Any],
-         keep: Sequence[str] = ()) -> Record:
+         keep: Sequence[str] = (), along: bool = False) -> Record:
     """Weaken one record, or count what its strong label cost and leave it.
 
-    pen: what ``draw_scribbles`` is told about width, number and accuracy of strokes.
+    pen: what ``draw_scribbles`` is told about width, number and accuracy of strokes; along: take
+    the record's scribbles, with the true class of each pixel.
     """
     if strong is not None and strong(record.key):
         record.supervision = {"masks": count_masks(record, min_area)}
@@ -111,13 +112,32 @@ def step(record: Record, *, wanted: Sequence[str], strong: Chosen | None, seed: 
         points = inner_points(ids, numbers, rng if random_points else None)
         record.set("points", Points(points, classes, size))
     if "scribbles" in wanted:
-        record.set("scribble", _scribble(record, ids, classes, draw(seed, record.key), pen))
+        record.set("scribble", _corrected(record, tags) if along else
+                   _scribble(record, ids, classes, draw(seed, record.key), pen))
     kept = record.kinds() & {"label", "instance"} & set(keep)
     masks = {"masks": count_masks(record, min_area)} if kept else {}
     for kind in {"label", "instance"} - kept:
         record.drop(kind)
     record.supervision = {**spent(record), **masks}
     return record
+
+
+def _corrected(record: Record, tags: Sequence[int]) -> np.ndarray:
+    """Return a record's scribbles with the label of each pixel. Raises RecordError where there
+    are none, or one of its classes or its background is not scribbled."""
+    if "scribble" not in record or "label" not in record:
+        raise RecordError(f"has no {'label' if 'scribble' in record else 'scribble'}")
+    label, drawn = record.get("label"), record.get("scribble")
+    if label.shape != drawn.shape:
+        raise RecordError(f"scribble of {drawn.shape} for a label map of {label.shape}")
+    found = np.where(drawn == 255, 255, label).astype(np.uint8)
+    background = background_id(record.names)
+    wanted = {*tags, *([background] if background is not None and (label == background).any()
+                       else [])}
+    missing = sorted(wanted - set(np.unique(found).tolist()))
+    if missing:
+        raise RecordError(f"class {missing[0]} is not scribbled")
+    return found
 
 
 def _scribble(record: Record, ids: np.ndarray, classes: np.ndarray, number: int,

@@ -8,6 +8,7 @@ import click
 
 from wsseg.cli import _options
 from wsseg.cli._command import tool
+from wsseg.errors import UsageError
 
 _SHARE = click.FloatRange(0, 1, min_open=True)
 WEAK = ("tags", "counts", "boxes", "points", "scribbles")
@@ -46,12 +47,16 @@ WEAK = ("tags", "counts", "boxes", "points", "scribbles")
 @click.option("--sloppy", type=click.FloatRange(0, .3), default=0, show_default=True,
               metavar="SHARE", help="Share of scribbled pixels that lie on another class, because "
               "some strokes run on over the border.")
+@click.option("--along", metavar="PLACE", help="Scribble where the scribbles of PLACE are, "
+              "each pixel with its true class. A record is refused if a class of it is not "
+              "scribbled (scribbles-2019 leaves those out: --keep-going).")
 @click.option("--random-points", is_flag=True, help="Points anywhere in the object.")
 @click.option("--min-area", type=click.IntRange(1), default=16, show_default=True,
               metavar="PIXELS", help="Smaller parts of a label map are no objects of their own.")
 @_options.flow(images=True)
 def main(flow, tags, counts, boxes, points, scribbles, crops, crop_share, count, fraction, part,
-         subset_seed, seed, stroke_width, strokes, coverage, sloppy, random_points, min_area):
+         subset_seed, seed, stroke_width, strokes, coverage, sloppy, along, random_points,
+         min_area):
     """Make weak labels from strong ones, as an annotator would have given them.
 
     INPUT holds label maps or instance maps. Without instance maps, objects are the connected
@@ -71,6 +76,7 @@ def main(flow, tags, counts, boxes, points, scribbles, crops, crop_share, count,
       ws-weaken SegmentationClass --classes voc --boxes -o boxes/
       ws-weaken masks/ --tags --counts --points -o weak.h5
       ws-weaken masks/ --scribbles --sloppy .015 -o scribbles/
+      ws-weaken masks/ --scribbles --along scribblesup/ --keep-going -o curated/
       ws-weaken fine/ --images leftImg8bit --crops 3x5 --tags -o crops.h5
       ws-weaken masks/ --boxes --count 100 --subset-seed 3 -o semi/
       ws-weaken masks/ --boxes | ws-boxfill --images JPEGImages -o filled/
@@ -83,9 +89,14 @@ def main(flow, tags, counts, boxes, points, scribbles, crops, crop_share, count,
     _weaken.check(wanted, chosen, part)
     if part != "both":
         flow.only = chosen if part == "strong" else chosen.weak
+    if along is not None:
+        if "scribbles" not in wanted:
+            raise UsageError("--along is for --scribbles")
+        flow.join(along, "extra", {"scribble"})
     pen = {"width": stroke_width, "strokes": strokes, "coverage": coverage, "sloppy": sloppy}
     step = partial(_weaken.step, wanted=wanted, strong=chosen, seed=seed, pen=pen,
-                   random_points=random_points, min_area=min_area, keep=flow.keep)
+                   random_points=random_points, min_area=min_area, keep=flow.keep,
+                   along=along is not None)
     kinds = ["scribble" if k == "scribbles" else k for k in wanted]
     masks = ("instance", "label")
     strong = () if chosen is None or part == "weak" else \
