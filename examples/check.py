@@ -2,9 +2,15 @@
 
     python check.py expected.json TABLE SCORES.json [TABLE SCORES.json ...]
 
-SCORES.json is what `ws-eval --bootstrap --json` says of predictions named ROW-SEED.tar.
-expected.json: {TABLE: {"title": text, "rows": {ROW: mIoU in percent, or null where the paper has
-none}, "orderings": [[better, worse, what that says], ...]}}.
+SCORES.json is what `ws-eval --bootstrap --json` says of predictions named ROW-SEED.tar, by any of
+its metrics; - for the paper's figures alone, where scores come from a server.
+expected.json: {TABLE: {"title": text, "rows": {ROW: score in percent, or null where the paper has
+none}, "orderings": [[better, worse, what that says], ...]}}, and what a table may have besides:
+"others": {NAME: score}, figures of others that the paper prints; "gap": [full, baseline], rows that the
+remaining gap and its reduction are computed from; "classes": {ROW: {CLASS: score}}; "at": {NAME:
+{ROW: score}}, what else a result says by that name; "parts": {NAME: {"classes": [CLASS], "rows": {ROW:
+score}}}, means over some classes; "share": [row, full], of which the one is so many percent of the
+other.
 
 An ordering holds where the 95 % interval of the paired difference (resampled images) lies above 0
 for every seed, and does not hold where it lies below 0 for every seed; else nobody can tell yet.
@@ -20,6 +26,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+Rows = dict[str, dict[str, dict[str, Any]]]
 Differences = dict[tuple[str, str], tuple[float, float, float]]
 
 
@@ -31,19 +38,29 @@ def named(path: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def read(path: str) -> tuple[dict[str, dict[str, dict[str, Any]]], Differences]:
+def read(path: str) -> tuple[Rows, Differences]:
     """Return row -> seed -> scores, and (path, path) -> difference and its interval."""
+    if path == "-":
+        return {}, {}
     found = json.loads(Path(path).read_text())
-    rows: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    rows: Rows = defaultdict(dict)
     for result in found.get("results", [found]):
         row, seed = named(result["prediction"])
         rows[row][seed] = result
     differences: Differences = {}
+    main = found.get("results", [found])[0].get("metric", "miou")
     for entry in found.get("differences", []):
+        if entry.get("score", main) != main:
+            continue
         low, high = entry["interval"]
         differences[entry["one"], entry["other"]] = entry["difference"], low, high
         differences[entry["other"], entry["one"]] = -entry["difference"], -high, -low
     return rows, differences
+
+
+def score(result: dict[str, Any]) -> float:
+    """The score that a result is about, in percent."""
+    return 100 * result[result.get("metric", "miou")]
 
 
 def verdict(seeds: list[tuple[float, float, float]]) -> str:
@@ -55,27 +72,89 @@ def verdict(seeds: list[tuple[float, float, float]]) -> str:
     return "does not hold" if all(high < 0 for _, _, high in seeds) else "cannot tell"
 
 
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def gap(full: float | None, baseline: float | None, value: float | None) -> str:
+    """The gap to full that remains, and by how much it is less than the baseline's."""
+    if full is None or baseline is None or value is None or full == baseline:
+        return "-"
+    return f"{full - value:.1f} ({100 * (value - baseline) / (full - baseline):+.0f} %)"
+
+
 def report(title: str, expected: dict[str, Any], path: str) -> list[str]:
     """Return the lines of one table."""
     rows, differences = read(path)
+    paper, ends = expected["rows"], expected.get("gap")
+    means = {row: fmean(map(score, seeds.values())) for row, seeds in rows.items()}
     lines = ["", title, f"{'row':24} {'paper':>7} {'ours':>7}   interval"]
-    paper = expected["rows"]
-    for row in [*(r for r in paper if r in rows), *(r for r in rows if r not in paper)]:
-        scores = [100 * result["miou"] for result in rows[row].values()]
-        low, high = (100 * fmean(r["interval"]["miou"][i] for r in rows[row].values())
-                     for i in (0, 1))
-        theirs = "-" if paper.get(row) is None else f"{paper[row]:.1f}"
-        line = f"{row:24} {theirs:>7} {fmean(scores):7.1f}   {low:.1f} to {high:.1f}"
-        if len(scores) > 1:
-            line += f"   deviation {stdev(scores):.2f} of {len(scores)} seeds"
+    for row in [*(r for r in paper if r in rows or paper[r] is not None),
+                *(r for r in rows if r not in paper)]:
+        line = f"{row:24} {shown(paper.get(row)):>7} {shown(means.get(row)):>7}"
+        if row in rows:
+            results = rows[row].values()
+            low, high = (100 * fmean(r["interval"][r.get("metric", "miou")][i] for r in results)
+                         for i in (0, 1))
+            line += f"   {low:.1f} to {high:.1f}"
+            if len(results) > 1:
+                line += (f"   deviation {stdev(map(score, results)):.2f} of {len(results)} seeds")
+        if ends and row not in ends:
+            theirs, ours = (gap(*(m.get(r) for r in (*ends, row))) for m in (paper, means))
+            line += f"   gap {theirs}, ours {ours}"
         lines.append(line)
+    lines += [f"{name:24} {value:7.1f}       -   of others"
+              for name, value in expected.get("others", {}).items()]
+    lines += part_lines(expected, rows, means)
+    for row, classes in expected.get("classes", {}).items():
+        lines += by_class(row, classes, rows.get(row, {}))
     for better, worse, says in expected["orderings"]:
+        if rows and not {better, worse} & set(rows):
+            continue  # of a size that was not tried
         both = sorted(set(rows[better]) & set(rows[worse])) if {better, worse} <= set(rows) else []
         seeds = [differences[rows[better][s]["prediction"], rows[worse][s]["prediction"]]
                  for s in both]
-        shown = ", ".join(f"{100 * d:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-                          for d, low, high in seeds)
-        lines.append(f"{verdict(seeds):14} {says}: {better} - {worse} {shown}".rstrip())
+        told = ", ".join(f"{100 * d:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+                         for d, low, high in seeds)
+        lines.append(f"{verdict(seeds):14} {says}: {better} - {worse} {told}".rstrip())
+    return lines
+
+
+def by_class(row: str, classes: dict[str, float], seeds: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a line for each class of one row: the paper's score and ours, over all seeds."""
+    ours: dict[str, list[float]] = defaultdict(list)
+    for result in seeds.values():
+        for entry in result["classes"]:
+            if entry.get("iou") is not None:
+                ours[entry["class"]].append(100 * entry["iou"])
+    means = {name: fmean(values) for name, values in ours.items()}
+    return [f"{row:24} {value:7.1f} {shown(means.get(name)):>7}   {name}"
+            for name, value in classes.items()]
+
+
+def part_lines(expected: dict[str, Any], rows: Rows, means: dict[str, float]) -> list[str]:
+    """Return a line for each row and further score, and what share of full a row reaches."""
+    lines, tables = [], {"all": (expected["rows"], means)}
+    for name, paper in expected.get("at", {}).items():
+        found = {row: [r[name] for r in seeds.values() if r.get(name) is not None]
+                 for row, seeds in rows.items()}
+        tables[name] = paper, {row: 100 * fmean(values) for row, values in found.items() if values}
+    for name, part in expected.get("parts", {}).items():
+        ours: dict[str, float] = {}
+        for row, seeds in rows.items():
+            found = [entry.get(result.get("metric", "iou")) for result in seeds.values()
+                     for entry in result["classes"] if entry["class"] in part["classes"]]
+            if any(value is not None for value in found):
+                ours[row] = 100 * fmean(value for value in found if value is not None)
+        tables[name] = part["rows"], ours
+    lines += [f"{row:24} {shown(theirs):>7} {shown(ours.get(row)):>7}   {name}"
+              for name, (paper, ours) in tables.items() if name != "all"
+              for row, theirs in paper.items() if row in ours or theirs is not None]
+    if share := expected.get("share"):
+        for name, (paper, ours) in tables.items():
+            theirs, mine = (100 * m[share[0]] / m[share[1]] if all(map(m.get, share)) else None
+                            for m in (paper, ours))
+            lines.append(f"{' / '.join(share):24} {shown(theirs):>7} {shown(mine):>7}   % {name}")
     return lines
 
 

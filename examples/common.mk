@@ -2,23 +2,31 @@
 #
 #   make -C examples/PAPER check DATA=VOCdevkit/VOC2012 [SCALE=mini|small|paper] [SEEDS="0 1 2"]
 #
-# DATA    the VOC2012 folder: JPEGImages, SegmentationClass, ImageSets/Segmentation
-# SCALE   mini: EfficientNet-Lite0 and minutes a row on two cores; small: the same net for minutes of
-#         a GPU; paper: the paper's net, and SegmentationClassAug with trainaug.txt under DATA
-# SEEDS   one training of every row for each
+# DATA     the VOC2012 folder: JPEGImages, SegmentationClass, ImageSets/Segmentation
+# SCALE    mini: EfficientNet-Lite0 and minutes a row on two cores; small: the same net for minutes of
+#          a GPU; paper: the paper's net, and SegmentationClassAug with trainaug.txt under DATA
+# SEEDS    one training of every row for each
+# PREDICT  options of ws-predict; CRF: those of ws-crf behind it, where a row has one
+# TEST     the images of an archive for the VOC server: test.txt, unless SCALE=paper val.txt for a trial
+#
+#   make data   count what lies in DATA, and say what is missing and where it comes from
+#   make clean  remove build/
 #
 # A row is a training, its labels of the validation images, and a score; % is the seed:
 #   $(eval $(call row,NAME,PREREQUISITES,OPTIONS OF ws-train))
+# It has variants: NAME+raw without and NAME+crf with the dense CRF, NAME.train the training images.
 # Whatever was interrupted goes on where it stopped.
 
 BIN ?= ../../.venv/bin
 DATA ?= ../../../shared/data/VOC2012
+COCO ?= $(DATA)/../coco
 SCALE ?= mini
 SEEDS ?= 0
 DEVICE ?= auto
 JOBS ?= $(shell nproc)
 OUT ?= build/$(SCALE)
 RESAMPLES ?= 1000
+CRF ?= --preset deeplab
 export PATH := $(abspath $(BIN)):$(PATH)
 export WSSEG_JOBS := $(JOBS)
 .SHELLFLAGS := -euo pipefail -c
@@ -33,59 +41,115 @@ VAL := $(SETS)/val.txt
 ifeq ($(SCALE),paper)
 MASKS := $(DATA)/SegmentationClassAug
 TRAIN := $(SETS)/trainaug.txt
+TEST ?= $(SETS)/test.txt
 else
 MASKS := $(TRUTH)
 TRAIN := $(SETS)/train.txt
+TEST ?= $(VAL)
 endif
-MINI := --recipe ../recipes/mini.json --crop 193 --iterations 1000
+# mini trains on, and predicts from, photos of half the size; labels are of full size
+MINI := --recipe ../recipes/mini.json --scale .4 .7 --crop 161 --iterations 800
 SMALL := --recipe ../recipes/mini.json
+PREDICT ?= $(if $(filter mini,$(SCALE)),--scales .5)
 
 ifeq ($(filter mini small paper,$(SCALE)),)
 $(error SCALE is $(SCALE), not mini, small or paper)
 endif
-ifeq ($(filter clean help,$(MAKECMDGOALS)),)
-ifeq ($(wildcard $(TRAIN)),)
+ifeq ($(filter clean help data,$(MAKECMDGOALS)),)
+ifeq ($(wildcard $(TRAIN))$(CITYSCAPES),)
 $(error there is no $(TRAIN): name the VOC2012 folder with DATA=. SCALE=paper also wants \
-  trainaug.txt and SegmentationClassAug there, VOC with the labels of SBD (10,582 images))
+  trainaug.txt and SegmentationClassAug there, VOC with the labels of SBD (10,582 images): \
+  make data DATA=... says where they come from)
 endif
 endif
 
-.PHONY: all check clean help
+.PHONY: all check clean data help
 all: check
 help:
-	@for file in Makefile ../common.mk; do sed -n '/^#/!q;s/^# \{0,1\}//p' $$file; echo; done
+	@for file in $(sort $(wildcard Makefile *.mk)) ../common.mk; do \
+	  sed -n '/^#/!q;s/^# \{0,1\}//p' $$file; echo; done
+data:
+	@python3 ../data.py $(or $(VOC),$(DATA)) $(if $(SCRIBBLESUP),--scribbles $(SCRIBBLESUP)) --coco $(COCO) --record build/data.json
 clean:
 	rm -rf build
 
 $(OUT):
 	mkdir -p $@
 
-# labels of the training images, and those that are left where N of them keep their masks
+# $(call choose,N): N keys of the first prerequisite, at random
+define choose
+ws-budget subsets --keys $< -n $(1) --runs 1 --overwrite -o $@.lists
+	cp $@.lists/$(1)-0.txt $@
+endef
+
+# labels of the training images, those of N images of train.txt, and those that are left without them
 $(OUT)/masks.h5: $(TRAIN) | $(OUT)
-	ws-cat $(MASKS) --classes voc --keys $(TRAIN) --overwrite -o $@
+	ws-cat $(MASKS) --classes voc --truth --keys $(TRAIN) --overwrite -o $@
 $(OUT)/tags.tar $(OUT)/boxes.tar: $(OUT)/%.tar: $(OUT)/masks.h5
 	ws-weaken $< --$* --overwrite -o $@
-$(OUT)/strong-%.tar: $(OUT)/masks.h5
-	ws-weaken $< --tags --count $* --part strong --overwrite -o $@
-$(OUT)/tags-%.tar: $(OUT)/masks.h5
-	ws-weaken $< --tags --count $* --part weak --overwrite -o $@
-$(OUT)/boxes-%.tar: $(OUT)/masks.h5
-	ws-weaken $< --boxes --count $* --part weak --overwrite -o $@
+$(OUT)/strong-%.txt: $(SETS)/train.txt | $(OUT)
+	$(call choose,$*)
+$(OUT)/rest-%.txt: $(OUT)/strong-%.txt $(TRAIN)
+	grep -vxFf $< $(TRAIN) > $@
+$(OUT)/strong-%.tar: $(OUT)/strong-%.txt $(OUT)/masks.h5
+	ws-cat $(OUT)/masks.h5 --keys $< --overwrite -o $@
+$(OUT)/tags-%.tar: $(OUT)/rest-%.txt $(OUT)/tags.tar
+	ws-cat $(OUT)/tags.tar --keys $< --overwrite -o $@
+$(OUT)/boxes-%.tar: $(OUT)/rest-%.txt $(OUT)/boxes.tar
+	ws-cat $(OUT)/boxes.tar --keys $< --overwrite -o $@
+# train and val together, from which nets for the test server learn (paper: 12,031 images)
+$(OUT)/trainval.txt: $(TRAIN) $(VAL) | $(OUT)
+	sort -u $^ > $@
+$(OUT)/trainval.h5: $(OUT)/trainval.txt
+	ws-cat $(MASKS) --classes voc --truth --keys $< --overwrite -o $@
 
 define row
 $(foreach seed,$(SEEDS),$(eval $(call seeded,$(1),$(subst %,$(seed),$(2)),$(subst %,$(seed),$(3)),$(seed))))
 endef
 
+# labels of the images in list $(1), by options $(2) of ws-crf if there are any, into the target
+LABEL = ws-predict $(<D) --images $(IMAGES) --keys $(1) --device $(DEVICE) $(PREDICT) $(if $(strip $(2)),\
+  --write score -o - | ws-crf --images $(IMAGES) $(2)) --write label --overwrite -o
+
 define seeded
 $(OUT)/$(1)-$(4)/model.safetensors: $(2)
-	ws-train $(3) --images $(IMAGES) --device $(DEVICE) --seed $(4) --resume -o $$(@D)
+	ws-train $(3) --images $$(IMAGES) --device $(DEVICE) --seed $(4) --resume -o $$(@D)
 $(OUT)/$(1)-$(4).tar: $(OUT)/$(1)-$(4)/model.safetensors
-	ws-predict $$(<D) --images $(IMAGES) --keys $(VAL) --device $(DEVICE) --write label \
-	  --overwrite -o $$@
+	$$(call LABEL,$$(VAL),$(POST)) $$@
+$(OUT)/$(1)+raw-$(4).tar: $(OUT)/$(1)-$(4)/model.safetensors
+	$$(call LABEL,$$(VAL),) $$@
+$(OUT)/$(1)+crf-$(4).tar: $(OUT)/$(1)-$(4)/model.safetensors
+	$$(call LABEL,$$(VAL),$(CRF)) $$@
+$(OUT)/$(1).train-$(4).tar: $(OUT)/$(1)-$(4)/model.safetensors
+	$$(call LABEL,$$(or $$(TRAINSET),$(TRAIN)),) $$@
+$(OUT)/test/$(1)-$(4).tgz: $(OUT)/$(1)-$(4)/model.safetensors $(TEST)
+	mkdir -p $$(@:.tgz=)
+	$$(call LABEL,$(TEST),$(POST)) $$(@:.tgz=)/$(FORM)
+	tar -C $$(@:.tgz=) --exclude __wsseg__ -czf $$@ results
 endef
+# as the VOC server has it: comp6, trained on more than VOC's own train and val
+FORM := results/VOC2012/Segmentation/comp6_test_cls
 
 # every row's labels, for a table: $(call labels,NAMES)
 labels = $(foreach name,$(1),$(SEEDS:%=$(OUT)/$(name)-%.tar))
 # the scores of a table: mIoU, intervals, and paired differences
 SCORE = ws-eval $(filter %.tar,$^) $(TRUTH) --classes voc --keys $(VAL) --bootstrap $(RESAMPLES) \
-	  --json > $@
+  --json > $@
+
+# $(eval $(call table,NAME,ROWS)): `make NAME` prints these rows beside the paper's
+define table
+.PHONY: $(1)
+$(1): $(OUT)/$(1).json
+	@python3 ../check.py expected.json $(1) $$<
+$(OUT)/$(1).json: $(call labels,$(2))
+	$$(SCORE)
+endef
+# $(eval $(call archives,NAME,ROWS)): archives of these rows for the test server
+define archives
+.PHONY: $(1)
+$(1): $(foreach name,$(2),$(SEEDS:%=$(OUT)/test/$(name)-%.tgz))
+	@python3 ../check.py expected.json $(1) -
+	@printf 'for the VOC server: %s\n' $$^
+endef
+# these tables beside the paper's, for `check`
+CHECK = @python3 ../check.py expected.json $(foreach file,$^,$(basename $(notdir $(file))) $(file))

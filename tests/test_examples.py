@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import json
 import re
 import shlex
 import shutil
 import subprocess
+import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +21,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.warm import warm
 
 EXAMPLES = ROOT / "examples"
 PAPERS = sorted(p.parent.name for p in EXAMPLES.glob("*/expected.json"))
@@ -42,9 +46,50 @@ def voc(tmp_path_factory) -> Path:
         Image.fromarray(photo).save(folder / "JPEGImages" / f"{key}.jpg")
         for name in ("SegmentationClass", "SegmentationClassAug"):
             Image.fromarray(label).save(folder / name / f"{key}.png")
-    for name, keys in (("train", "ab"), ("trainaug", "ab"), ("val", "cd")):
+    for name, keys in (("train", "ab"), ("trainaug", "ab"), ("val", "cd"), ("test", "cd")):
         (sets / f"{name}.txt").write_text("".join(f"{key}\n" for key in keys))
     return folder
+
+
+def cityscapes(folder: Path) -> Path:
+    """Cityscapes in its flat form: four frames of a car, the sky and a road, two for training."""
+    root = folder / "cityscapes"
+    if root.exists():
+        return root
+    for name in ("leftImg8bit", "labelIds", "instanceIds"):
+        (root / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number, key in enumerate("abcd"):
+        ids = np.full((64, 128), 23, np.uint16)
+        ids[24:] = 7
+        ids[16:48, 20 + 4 * number:70] = 26000
+        photo = rng.integers(0, 40, (64, 128, 3), np.uint8)
+        for channel, value in enumerate((23, 7, 26000)):
+            photo[ids == value, channel] += 160
+        Image.fromarray(photo).save(root / "leftImg8bit" / f"{key}.jpg")
+        Image.fromarray(ids).save(root / "instanceIds" / f"{key}.png")
+        Image.fromarray(np.where(ids >= 1000, 26, ids).astype(np.uint8)).save(
+            root / "labelIds" / f"{key}.png")
+    for name, keys in (("train", "ab"), ("val", "cd")):
+        (root / f"{name}.txt").write_text("".join(f"{key}\n" for key in keys))
+    return root
+
+
+def data(paper: str, voc: Path) -> list[str]:
+    """Where the data of a paper's Makefile are."""
+    if paper == "panoptic-2018":
+        return [f"DATA={cityscapes(voc.parent)}", f"VOC={voc}"]
+    return [f"DATA={voc}"]
+
+
+def coco(folder: Path) -> Path:
+    """A folder that has the names of COCO's files, and nothing in them."""
+    root = folder / "coco"
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train2017", "val2017"):
+        (root / split).mkdir()
+        (root / "annotations" / f"instances_{split}.json").touch()
+    return root
 
 
 def make(paper: str, *words: str) -> subprocess.CompletedProcess:
@@ -52,12 +97,19 @@ def make(paper: str, *words: str) -> subprocess.CompletedProcess:
                           text=True, timeout=300)
 
 
+def targets(paper: str) -> list[str]:
+    """What a Makefile and the files that it includes call phony, but for what makes nothing."""
+    told = make(paper, "-pq", "help").stdout
+    names = {name for line in re.findall(r"(?m)^\.PHONY: (.+)", told) for name in line.split()}
+    return sorted(names - {"all", "clean", "data", "help", "$(1)"})
+
+
 def commands(text: str) -> list[list[str]]:
     """Every command that starts with ws-, of a shell script with pipes and redirections."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
         line = re.sub(r"\$\(python3 [^']*'[^']*'\)", ".5", line)
-        for part in re.split(r"\s[|;]\s", re.sub(r"\s>\s+\S+", "", line)):
+        for part in re.split(r"\s(?:[|;]|\|\|)\s", re.sub(r"\s>\s+\S+", "", line)):
             words = shlex.split(part)
             if words and words[0].startswith("ws-"):
                 found.append(words)
@@ -67,8 +119,8 @@ def commands(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("scale", ("mini", "small", "paper"))
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_command_of_every_target_parses(paper, scale, voc, tmp_path, monkeypatch):
-    told = make(paper, "-n", "check", f"DATA={voc}", f"SCALE={scale}", "SEEDS=0 1",
-                f"OUT={tmp_path / 'out'}")
+    told = make(paper, "-n", *targets(paper), *data(paper, voc), f"SCALE={scale}", "SEEDS=0 1",
+                f"OUT={tmp_path / 'out'}", f"COCO={coco(tmp_path)}")
     assert told.returncode == 0, told.stderr
     found = commands(told.stdout)
     assert {"ws-train", "ws-predict", "ws-eval"} <= {words[0] for words in found}
@@ -97,14 +149,24 @@ def parse(tool: click.Command, name: str, words: list[str]) -> None:
 @pytest.mark.parametrize("paper", PAPERS)
 def test_what_is_expected_are_rows_that_the_makefile_makes(paper, voc, tmp_path):
     expected = json.loads((EXAMPLES / paper / "expected.json").read_text())
-    sizes = "100" if paper == "dualbranch-2020" else "50 100 200 400 500 750 800 900 1000 1464"
-    made = make(paper, "-n", "check", f"DATA={voc}", f"OUT={tmp_path / 'out'}", f"N={sizes}",
-                f"G={sizes}").stdout
-    rows = {name for words in commands(made) for name in
-            re.findall(r"([^/ ]+)-0\.tar", " ".join(words))}
+    where = *data(paper, voc), f"OUT={tmp_path / 'out'}", f"COCO={coco(tmp_path)}"
+    rows = set()
+    for more in (["SCALE=mini"], ["SCALE=paper", "GENERATOR=labels"]):
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        more = [word.replace("=labels", f"={tmp_path / 'labels'}") for word in more]
+        made = make(paper, "-n", *targets(paper), *where, *more).stdout
+        rows |= set(re.findall(r"([^/ ]+)-0\.(?:tar|tgz)", made))
     for table in expected.values():
-        named = {*table["rows"], *(row for pair in table["orderings"] for row in pair[:2])}
-        assert named <= rows | {"strong-1464"}, named - rows
+        named = {*table["rows"], *(row for pair in table["orderings"] for row in pair[:2]),
+                 *table.get("gap", []), *table.get("classes", {})}
+        assert named <= rows, named - rows
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_help_names_every_target(paper):
+    told = make(paper, "help").stdout
+    unnamed = [name for name in targets(paper) if not re.search(rf"\b{name}\b", told)]
+    assert not unnamed
 
 
 def test_a_paper_without_its_data_says_what_it_wants(tmp_path):
@@ -112,24 +174,68 @@ def test_a_paper_without_its_data_says_what_it_wants(tmp_path):
     assert told.returncode and "DATA=" in told.stderr and "trainaug.txt" in told.stderr
 
 
-def test_a_table_comes_out_of_two_images_and_an_interrupted_make_goes_on(voc, tmp_path):
+QUICK = ("--init none --crop 33 --batch 2 --iterations 1 --width 8 --backbone tiny --stride 8 "
+         "--recipe ../recipes/mini.json")
+DRAWN = "--init none --crop 33 --batch 2 --iterations 1 --width 16 --backbone efficientnet-lite0"
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Run a target of a paper on the four photos, by tools that start at once, with tiny nets."""
     pytest.importorskip("torch")
-    words = (f"DATA={voc}", f"OUT={tmp_path / 'out'}", f"BIN={ROOT / 'bin'}", "RESAMPLES=20",
-             "TABLE1=em-fixed em-adapt", "NET=--recipe ../recipes/mini.json --init none --crop 33 "
-             "--batch 2 --iterations 1 --width 8 --backbone efficientnet-lite0")
-    told = make("wssl-2015", "table1", *words)
-    assert told.returncode == 0, told.stderr
-    assert re.search(r"em-adapt +38\.2 ", told.stdout)
-    assert re.search(r"(holds|does not hold|cannot tell) +EM-Adapt beats EM-Fixed", told.stdout)
+    tools = tmp_path_factory.mktemp("bin")
+    for tool in (ROOT / "bin").glob("ws-*"):
+        words = shlex.join(warm().command(tool.name))
+        (tools / tool.name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        (tools / tool.name).chmod(0o755)
+
+    def run(paper: str, target: str, *words: str) -> str:
+        told = make(paper, target, f"BIN={tools}", "RESAMPLES=20", "JOBS=1", "DEVICE=cpu",
+                    f"NET={QUICK}", *words)
+        assert told.returncode == 0, told.stderr
+        return told.stdout
+
+    return run
+
+
+def test_a_table_comes_out_of_two_images_and_an_interrupted_make_goes_on(quick, voc, tmp_path):
+    words = f"DATA={voc}", f"OUT={tmp_path / 'out'}", "TABLE1=em-fixed em-adapt"
+    told = quick("wssl-2015", "table1", *words)
+    assert re.search(r"em-adapt +38\.2 ", told)
+    assert re.search(r"(holds|does not hold|cannot tell) +EM-Adapt beats EM-Fixed", told)
     assert not commands(make("wssl-2015", "-n", "table1", *words).stdout)
     (tmp_path / "out" / "em-fixed-0.tar").unlink()
     again = [words[0] for words in commands(make("wssl-2015", "-n", "table1", *words).stdout)]
     assert again == ["ws-predict", "ws-eval"]
 
 
-def check_module():
-    spec = importlib.util.spec_from_file_location("check", EXAMPLES / "check.py")
+@pytest.mark.parametrize("paper, target, says, words", (
+    ("dualbranch-2020", "figure5", r"fused\.5 +- +\d", ("N=1", "LAMBDAS=.5")),
+    ("scribbles-2019", "annotators", r"both-crf +83\.9 +\d", ()),
+    ("budget-2019", "table4b", r"w-plain-1 +- +\d", (
+        "N=1", "RSIS_N=1", f"WRSIS=--task wrsis {DRAWN}"))))
+def test_a_target_of_each_paper_runs(paper, target, says, words, quick, voc, tmp_path):
+    assert re.search(says, quick(paper, target, f"DATA={voc}", f"OUT={tmp_path / 'out'}", *words))
+
+
+def test_an_archive_is_as_the_server_wants_it(quick, voc, tmp_path):
+    told = quick("budget-2019", "table2-test", f"DATA={voc}", f"OUT={tmp_path / 'out'}", "N=1",
+                 "RSIS_N=1", "SCALE=paper", "PREDICT=--score-stride 8")
+    assert re.search(r"full +80\.3 +-", told)
+    found = re.findall(r"server: (.+)", told)
+    assert [Path(path).name for path in found] == ["f-1-0.tgz", "g-1-0.tgz", "full-0.tgz"]
+    with tarfile.open(found[-1]) as archive:
+        files = {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}
+    assert sorted(files) == [f"results/VOC2012/Segmentation/comp6_test_cls/{k}.png" for k in "cd"]
+    picture = Image.open(io.BytesIO(next(iter(files.values()))))
+    assert picture.mode == "P" and picture.size == (56, 48)
+    assert picture.getpalette()[3:6] == [128, 0, 0]
+
+
+def check_module(name: str = "check"):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -155,3 +261,76 @@ def test_differences_are_read_in_both_directions(tmp_path):
     assert lines[4].split()[:3] == ["a-b", "-", "50.0"]
     assert lines[5] == "holds          it says: a-b - c +10.0 (+5.0 to +20.0)"
     assert lines[6] == "does not hold  it denies: c - a-b -10.0 (-20.0 to -5.0)"
+
+
+def scores(folder: Path, values: dict[str, float], metric: str) -> str:
+    """A file of ws-eval --json of some rows, seed 0."""
+    path = folder / "scores.json"
+    path.write_text(json.dumps({
+        "results": [{"prediction": f"out/{row}-0.tar", "metric": metric, metric: value,
+                     "interval": {metric: [value, value]},
+                     "classes": [{"class": "cat", "iou": value}, {"class": "dog", "iou": None}]}
+                    for row, value in values.items()],
+        "differences": [{"one": "out/a-0.tar", "other": "out/b-0.tar", "score": score,
+                         "difference": 0, "interval": limits}
+                        for score, limits in ((metric, [.1, .2]), ("other", [-.2, -.1]))]}))
+    return str(path)
+
+
+def test_other_metrics_gaps_classes_and_figures_of_others_are_shown(tmp_path):
+    expected = {"rows": {"full": 70.0, "base": 60.0, "a": 65.0, "b": 62.5}, "gap": ["full", "base"],
+                "others": {"they": 50.0}, "classes": {"a": {"cat": 12.0, "dog": 13.0}},
+                "orderings": [["a", "b", "it says"]]}
+    lines = check_module().report("T", expected, scores(
+        tmp_path, {"full": .8, "base": .4, "a": .7, "b": .4}, "ap"))
+    assert [line.split() for line in lines[3:9]] == [
+        ["full", "70.0", "80.0", "80.0", "to", "80.0"],
+        ["base", "60.0", "40.0", "40.0", "to", "40.0"],
+        ["a", "65.0", "70.0", "70.0", "to", "70.0", "gap", "5.0", "(+50", "%),", "ours", "10.0",
+         "(+75", "%)"],
+        ["b", "62.5", "40.0", "40.0", "to", "40.0", "gap", "7.5", "(+25", "%),", "ours", "40.0",
+         "(+0", "%)"],
+        ["they", "50.0", "-", "of", "others"], ["a", "12.0", "70.0", "cat"]]
+    assert lines[9].split() == ["a", "13.0", "-", "dog"]
+    assert lines[10].startswith("holds          it says: a - b +0.0 (+10.0 to +20.0)")
+
+
+def test_without_scores_the_papers_figures_are_shown():
+    lines = check_module().report("T", {"rows": {"a": 70.0, "b": None},
+                                        "orderings": [["a", "b", "it says"]]}, "-")
+    assert lines[3].split() == ["a", "70.0", "-"] and lines[4].startswith("not run")
+
+
+def test_points_are_set_against_each_other(tmp_path, capsys):
+    check_module()
+    scatter = check_module("scatter")
+    told = scatter.told_of_rows({"a": (50.0, 60.0), "b": (60.0, 62.0), "c": (70.0, 64.0)})
+    assert told[0].split() == ["a", "50.0", "60.0"]
+    assert told[-1] == "one point of y for 5.0 points of x"
+    for name, values in (("x", (.5, .9, .2)), ("y", (.6, .8, .2))):
+        (tmp_path / f"{name}.tsv").write_text("key\tpixel_accuracy\n" + "".join(
+            f"{key}\t{value}\n" for key, value in zip("abc", values)))
+    plot = tmp_path / "plot.svg"
+    scatter.main(["photos", *(str(tmp_path / f"{n}.tsv") for n in "xy"), "--plot", str(plot)])
+    assert "3 photos: y is higher in 1, x in 1" in capsys.readouterr().out
+    assert plot.read_text().count("<circle") == 3
+
+
+def test_data_that_is_missing_short_or_changed_is_told(voc, tmp_path, capsys):
+    data = check_module("data")
+    record = str(tmp_path / "record.json")
+    assert data.main([str(voc), "--coco", str(tmp_path), "--record", record]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 1,464: " in said and "missing: " in said and "SBD" in said
+    photo = voc / "JPEGImages" / "d.jpg"
+    before = photo.read_bytes()
+    photo.write_bytes(before + b"more")
+    try:
+        assert data.main([str(voc), "--record", record]) == 1
+        assert "changed since" in capsys.readouterr().out
+        photo.unlink()
+        data.main([str(voc)])
+        assert "1 of val.txt are not there, the first d" in capsys.readouterr().out
+    finally:
+        photo.write_bytes(before)
+    assert data.main([str(tmp_path / "none")]) == 1
