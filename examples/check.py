@@ -6,11 +6,11 @@ SCORES.json is what `ws-eval --bootstrap --json` says of predictions named ROW-S
 its metrics; - for the paper's figures alone, where scores come from a server.
 expected.json: {TABLE: {"title": text, "rows": {ROW: score in percent, or null where the paper has
 none}, "orderings": [[better, worse, what that says], ...]}}, and what a table may have besides:
-"others": {NAME: score}, figures of others that the paper prints; "gap": [full, baseline], rows that the
-remaining gap and its reduction are computed from; "classes": {ROW: {CLASS: score}}; "at": {NAME:
-{ROW: score}}, what else a result says by that name; "parts": {NAME: {"classes": [CLASS], "rows": {ROW:
-score}}}, means over some classes; "share": [row, full], of which the one is so many percent of the
-other.
+"others": {NAME: score}, figures of others that the paper prints; "gap": [full, baseline], rows
+that the remaining gap and its reduction are computed from; "classes": {ROW: {CLASS: score}}; "at":
+{NAME: {ROW: score}}, what else a result says by that name; "parts": {NAME: {"classes": [CLASS],
+"rows": {ROW: score}}}, means over some classes; "share": [row, full], of which the one is so many
+percent of the other.
 
 An ordering holds where the 95 % interval of the paired difference (resampled images) lies above 0
 for every seed, and does not hold where it lies below 0 for every seed; else nobody can tell yet.

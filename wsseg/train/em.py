@@ -14,7 +14,7 @@ object that was cut away its portion of the crop (``tags.tags_of_boxes`` can tel
 Where tags alone are learnt from, the net must tell classes apart before the first E-step. A new
 head on ImageNet's features settles otherwise on one place (a corner, the middle) that is foreground
 in every image: labels and net then agree, and nothing moves on. The paper's VGG-16 kept the fully
-connected layers of its classifier; here ``--head fcn --init`` with a classifier of the tags does it.
+connected layers of its classifier; here ``--head fcn --init`` takes a classifier of the tags.
 
 Ties go to the lowest class.
 """
