@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -172,9 +174,9 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_by_bit_the_same(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_at_once_and_harms_nothing(tmp_path, number):
+def test_a_signal_ends_it_after_the_step_and_nothing_is_lost(tmp_path, number):
     places(tmp_path)
-    tool = start(tmp_path, "-o", "cut", "--iterations", "5000")
+    tool = start(tmp_path, "-o", "cut", "--iterations", "5000", "--save-minutes", "0")
     wait_for(tool, tmp_path / "cut" / "log.jsonl", 4)
     began = time.monotonic()
     os.kill(tool.pid, number)
@@ -183,10 +185,29 @@ def test_a_signal_ends_it_at_once_and_harms_nothing(tmp_path, number):
     assert tool.said.splitlines() == ["ws-train: " + {signal.SIGTERM: "terminated",
                                                       signal.SIGINT: "interrupted"}[number]]
     assert not [n for n in os.listdir(tmp_path / "cut") if n.startswith(".")]
+    steps = steps_of(tmp_path / "cut" / "log.jsonl")
     tool = start(tmp_path, "-o", "cut", "--iterations", "5000", "--resume", "--max-minutes",
                  "1e-9", "-v")
     assert tool.wait() == 0
-    assert "going on after step" in tool.said and "stopped after" in tool.said
+    assert f"going on after step {steps}" in tool.said and "stopped after" in tool.said
+
+
+def test_a_second_signal_ends_what_the_first_let_finish():
+    script = """if True:
+        import os, signal, time
+        from wsseg.cli._env import Env, Terminated
+        env = Env.take("ws-train")
+        try:
+            with env.held():
+                os.kill(os.getpid(), signal.SIGTERM)
+                print("finishing", env.signalled == signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+                print("not reached")
+        except Terminated:
+            print("ended")
+        """
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert told.stdout.split("\n") == ["finishing True", "ended", ""], told.stderr
 
 
 def test_time_that_is_over_stops_it_and_it_goes_on(runner):

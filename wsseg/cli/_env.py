@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import contextmanager
+from typing import Iterator
 
 from wsseg.errors import WssegError, printable
 
@@ -27,6 +29,7 @@ class Env:
     def __init__(self, tool: str, verbosity: int = 0, closed: set[int] | None = None) -> None:
         self.tool, self.verbosity, self.closed = tool, verbosity, set(closed or ())
         self.signalled: int | None = None
+        self._held = False
 
     @staticmethod
     def take(tool: str) -> Env:
@@ -41,8 +44,9 @@ class Env:
                 env.closed.add(number)
 
         def stop(number: int, _: object) -> None:
-            env.signalled = number
-            env.stop_if_signalled()
+            again, env.signalled = env.signalled is not None, number
+            if again or not env._held:
+                env.stop_if_signalled()
 
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:  # nohup's choice stands
@@ -50,6 +54,17 @@ class Env:
         if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
             signal.signal(signal.SIGINT, stop)
         return env
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Note a signal in here, and raise what it means when this ends. A second one is raised
+        at once: what was to be finished may take too long."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        self.stop_if_signalled()
 
     def stop_if_signalled(self) -> None:
         """Raise what a signal means. Called by a long loop too: an exception that is raised while

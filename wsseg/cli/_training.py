@@ -201,11 +201,12 @@ class Training:
         self.net.train()
         with self.flow.env.bar(self.iterations, "step") as bar:
             bar.update(start)
-            self.hooks.step = lambda step, images: (self.flow.env.stop_if_signalled(),
-                                                    bar.update())
+            self.hooks.step = lambda step, images: bar.update()
+            self.hooks.stop = lambda: self.flow.env.signalled is not None
             if not self.rank:
                 self._attach(bar)
-            done = self.trainer.run(start)
+            with self.flow.env.held():
+                done = self.trainer.run(start)
         minutes = (time.monotonic() - began) / 60
         if not done:
             self.flow.env.say(f"stopped after {minutes:.1f} minutes: --resume goes on")

@@ -53,12 +53,13 @@ class LossError(WssegError):
 @dataclass
 class Hooks:
     """What a run tells: each step, each entry of the log, checkpoints, evaluations (which return
-    an entry for the log)."""
+    an entry for the log); and asks: whether to stop after this step."""
 
     step: Callable[[int, int], None] = lambda step, images: None
     log: Callable[[dict[str, Any]], None] = lambda entry: None
     save: Callable[[int], None] = lambda step: None
     evaluate: Callable[[int], dict[str, Any]] | None = None
+    stop: Callable[[], bool] = lambda: False
 
 
 class Trainer:
@@ -73,7 +74,7 @@ class Trainer:
         self._recent: list[tuple[int, list[str], Tensor]] = []
 
     def run(self, start: int = 0) -> bool:
-        """Train from a step on. Returns False where ``max_minutes`` ended it.
+        """Train from a step on. Returns False where ``max_minutes`` or ``stop`` ended it.
 
         Raises LossError, naming the images, when the loss is not finite: the last checkpoint is
         from before; WssegError when memory runs out.
@@ -104,7 +105,7 @@ class Trainer:
                     self._check(True)
                     self.hooks.log({"step": done, **self.hooks.evaluate(done)})
                     logged, seen, self.waited = time.monotonic(), 0, 0.
-                late = self._late(done, began)
+                late = self.hooks.stop() or self._late(done, began)
                 if last or late or (plan.save_minutes
                                     and time.monotonic() - saved > 60 * plan.save_minutes):
                     self._check(True)
