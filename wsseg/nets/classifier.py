@@ -3,7 +3,7 @@
 Pooling and a linear layer commute, so pooling comes last here and the class activation maps (Zhou
 et al., Learning Deep Features for Discriminative Localization, 2016) are the net's own maps:
 ``maps`` without their bias. EfficientNet-Lite keeps its last 1x1 convolution of 1280 channels,
-which has ImageNet weights and which the segmentation nets leave out.
+which has ImageNet weights and which of the heads for segmentation only ``fcn`` keeps.
 """
 
 from __future__ import annotations

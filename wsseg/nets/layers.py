@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.nets.depthwise import Depthwise
-from wsseg.nets.still import fused
+from wsseg.nets.still import folded, fused
 
 
 class FrozenNorm(nn.BatchNorm2d):
@@ -28,11 +28,6 @@ class FrozenNorm(nn.BatchNorm2d):
     def train(self, mode: bool = True) -> "FrozenNorm":
         return super().train(False)
 
-    def coefficients(self) -> tuple[Tensor, Tensor]:
-        """What it does to each channel: scale (C,) and shift (C,)."""
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale, self.bias - self.running_mean * scale
-
 
 def normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor, act: nn.Module | None = None) -> Tensor:
     """act(norm(conv(x))), without act norm(conv(x)). A norm that holds still becomes part of the
@@ -48,11 +43,10 @@ def normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor, act: nn.Module | None = 
 def _normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(norm, FrozenNorm) or conv.bias is not None:
         return norm(conv(x))
-    scale, shift = norm.coefficients()
-    weight = conv.weight * scale[:, None, None, None]
+    weight, bias = folded(conv, norm)
     if hasattr(conv, "convolve"):
-        return conv.convolve(x, weight, shift)
-    return nn.functional.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation,
+        return conv.convolve(x, weight, bias)
+    return nn.functional.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation,
                                 conv.groups)
 
 
