@@ -159,7 +159,7 @@ def renamed(names: Sequence[str] | None, text: str | None) -> tuple[str, ...] | 
     """
     if not text:
         return None
-    pairs = dict((part.partition("=")[::2]) for part in text.split(","))
+    pairs = dict(part.partition("=")[::2] for part in text.split(","))
     for old, new in pairs.items():
         if not new or old not in (names or ()):
             raise UsageError(f"--rename {old}={new}: " + (
