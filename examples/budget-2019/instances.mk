@@ -19,7 +19,7 @@ WEAK_N ?= 200
 M ?= 912 2279 4559 6838 9118
 TABLE5 ?= gr-100 gr-200 gw-100-912 gr-400 gw-200-2279 gr-800 gw-200-6838
 else
-SHORT := --backbone efficientnet-lite0 --width 64 --crop 161 --batch 8 --iterations 2000 --lr 1e-3 \
+SHORT := --backbone efficientnet-lite0 --width 64 --crop 129 --max-objects 6 --batch 8 --iterations 1500 --lr 1e-3 \
   --new-rate 10 --bias-rate 10 --schedule poly --flip .5
 RSIS := --task rsis $(SHORT) --class-from 0 --stop-from 4
 WRSIS := --task wrsis $(SHORT)
