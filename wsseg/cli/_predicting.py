@@ -1,11 +1,9 @@
-"""How ws-predict reads photos ahead, groups them by size, and stores what the net says."""
+"""What ws-predict makes of a model and photos; the parts that its tasks share."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from wsseg.cli._flow import Flow
-from wsseg.cli._parallel import Failure, Ready, attempt
+from wsseg.cli._predictor import Maps, Predictor
 from wsseg.cli._tasks import predictor
-from wsseg.errors import ExitStatus, RecordError, UsageError
+from wsseg.errors import ExitStatus, UsageError
 from wsseg.io.header import End, Header
 from wsseg.io.record import Record
 from wsseg.io.source import Source
@@ -26,10 +24,6 @@ from wsseg.train.distributed import pick_device, use_bf16
 from wsseg.train.tags import tags_vector
 
 _WRITES = {"both": ("label", "score"), "label": ("label",), "score": ("score",)}
-#: Photos uint8 (B,H,W,3) of one size and their records -> kind -> value for each. A RecordError
-#: is about one of them; they are then tried one by one.
-Maps = Callable[[np.ndarray, Sequence[Record]], list[dict[str, Any]]]
-_AHEAD = 4  # batches that are looked at to find photos of one size
 
 
 def run(flow: Flow, place: str, options: Mapping[str, Any]) -> ExitStatus:
@@ -85,8 +79,9 @@ class Model:
     def names(self) -> tuple[str, ...] | None:
         return None if self.card["classes"] is None else tuple(self.card["classes"])
 
-    def predictor(self, maps: Maps, threads: int, batch: int | None) -> Predictor:
-        return Predictor(maps, threads, batch or (1 if self.device.type == "cpu" else 16))
+    def predictor(self, maps: Maps, jobs: int, batch: int | None) -> Predictor:
+        cpu = self.device.type == "cpu"
+        return Predictor(maps, jobs, batch or (1 if cpu else 16), jobs if cpu else 0)
 
 
 def same(record: Record) -> Record:
@@ -198,92 +193,3 @@ class Segmentation:
             present = np.flatnonzero(score.any((1, 2)))
             values["score"] = ScoreMap(score[present], present, photos.shape[1:3])
         return found
-
-
-@dataclass
-class Predictor:
-    """Takes records in, gives records with what ``maps`` found back in the same order.
-
-    batch: photos of one size that are handed to ``maps`` together, at most.
-    """
-
-    maps: Maps
-    threads: int
-    batch: int
-
-    def __call__(self, step: Callable[[Record], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Yield ``attempt(step, record)`` for every record once its maps are set."""
-        items, window = iter(items), deque()
-        with ThreadPoolExecutor(self.threads) as pool:
-            def read() -> None:
-                while len(window) < self.batch * _AHEAD:
-                    item = next(items, None)
-                    if item is None:
-                        return
-                    window.append(_Waiting(item, None if isinstance(item, Ready)
-                                           else pool.submit(self._photo, item)))
-
-            read()
-            while window:
-                first = window.popleft()
-                if first.photo is None:
-                    yield first.item.value
-                    read()
-                    continue
-                if first.found is None and not first.ready():
-                    self._predict([first, *self._alike(first, window)])
-                if isinstance(first.found, Failure):
-                    yield first.found
-                else:
-                    yield attempt(step, first.item)
-                read()
-
-    def _photo(self, record: Record) -> np.ndarray:
-        return record.get("image")
-
-    def _alike(self, first: _Waiting, window: Iterable[_Waiting]) -> Iterator[_Waiting]:
-        """Others that can go through the net with the first."""
-        room = self.batch - 1
-        for other in window:
-            if not room:
-                return
-            if (other.photo is not None and not other.ready()
-                    and other.pixels().shape == first.pixels().shape):
-                room -= 1
-                yield other
-
-    def _predict(self, group: list[_Waiting]) -> None:
-        photos = np.stack([w.pixels() for w in group])
-        try:
-            found = self.maps(photos, [w.item for w in group])
-        except RecordError as error:
-            if len(group) == 1:
-                group[0].found = Failure(group[0].item.key, str(error))
-            else:
-                for one in group:
-                    self._predict([one])
-            return
-        for one, values in zip(group, found):
-            for kind, value in values.items():
-                one.item.set(kind, value)
-            one.found = one.item
-
-
-@dataclass
-class _Waiting:
-    """A record whose photo is being read. found: the record or a Failure, once that is known."""
-
-    item: Any
-    photo: Future | None
-    found: Record | Failure | None = None
-
-    def ready(self) -> bool:
-        """Whether the result is known; a photo that cannot be read is a Failure."""
-        if self.found is None:
-            found = attempt(lambda _: self.photo.result(), self.item)
-            if isinstance(found, Failure):
-                self.found = found
-        return self.found is not None
-
-    def pixels(self) -> np.ndarray:
-        return self.photo.result()

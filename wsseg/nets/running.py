@@ -1,8 +1,8 @@
-"""What running any net needs: a clear word when memory runs out, and its mode back at the end."""
+"""What running any net needs: threads, a clear word when memory runs out, its mode back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -24,6 +24,22 @@ def memory_checked(text: str) -> Iterator[None]:
         if "allocate" not in str(error):
             raise
     raise WssegError(text)  # out of the handler, which would keep what filled the memory
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[Callable[[], None]]:
+    """Let each operation of torch have so many threads of a CPU inside, 0 for as many as it has.
+    Gives what every thread that computes must call at its start."""
+    before = torch.get_num_threads()
+
+    def start() -> None:
+        torch.set_num_threads(count or before)
+
+    start()
+    try:
+        yield start
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ anew for every image. A norm that is neither frozen nor settled runs as it is, b
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,14 +24,22 @@ _RELUS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0., 6.]), nn.Identity: ("none", [])}
 
 
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """of: the tensors and their versions; packed: the weight in the layout for a shape."""
+
+    of: Any = None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    shape: torch.Size | None = None
+    packed: Tensor | None = None
+
+
 class Kept:
     """What a settled net keeps of one convolution with its norm, in no state dict and no copy."""
 
     def __init__(self) -> None:
-        self._of: Any = None
-        self._parts: tuple[Tensor, Tensor] | None = None
-        self._shape: torch.Size | None = None
-        self._packed: Tensor | None = None
+        self._last = _Parts()
 
     def __deepcopy__(self, memo: Any) -> Kept:
         return Kept()
@@ -40,19 +49,19 @@ class Kept:
 
     def parts(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias for inputs like x."""
+        last = self._last  # several threads may be here: what is kept changes as a whole
         made_of = [(t, t._version) for t in (conv.weight, norm.weight, norm.bias,
                                              norm.running_mean, norm.running_var)]
-        same = self._of is not None and all(a is b and n == m
-                                            for (a, n), (b, m) in zip(self._of, made_of))
-        if not same:
-            self._of, self._parts, self._shape = made_of, folded(conv, norm), None
-        weight, bias = self._parts
-        if x.shape != self._shape:
-            self._shape, self._packed = x.shape, None
-        elif self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(
-                weight, *_numbers(conv), list(x.shape))
-        return weight if self._packed is None else self._packed, bias
+        if last.of is None or not all(a is b and n == m
+                                      for (a, n), (b, m) in zip(last.of, made_of)):
+            last = self._last = _Parts(made_of, *folded(conv, norm))
+        if x.shape != last.shape:
+            self._last = replace(last, shape=x.shape, packed=None)
+            return last.weight, last.bias
+        if last.packed is None:
+            last = self._last = replace(last, packed=torch.ops.mkldnn._reorder_convolution_weight(
+                last.weight, *_numbers(conv), list(x.shape)))
+        return last.packed, last.bias
 
 
 def settle(net: nn.Module) -> nn.Module:

@@ -1,0 +1,145 @@
+"""How photos go through a net: read ahead, grouped by size, on a CPU several at once.
+
+Small photos keep one thread of a CPU busier than many: torch's own threads wait for each other at
+every layer. So a CPU's cores take a group each, with one thread, and only where there are fewer
+photos than cores do several threads share one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wsseg.cli._parallel import Failure, Ready, attempt
+from wsseg.errors import RecordError
+from wsseg.io.record import Record
+from wsseg.nets.running import torch_threads
+
+#: Photos uint8 (B,H,W,3) of one size and their records -> kind -> value for each. A RecordError
+#: is about one of them; they are then tried one by one.
+Maps = Callable[[np.ndarray, Sequence[Record]], list[dict[str, Any]]]
+_AHEAD = 4  # batches that are looked at to find photos of one size
+
+
+@dataclass
+class Predictor:
+    """Takes records in, gives records with what ``maps`` found back in the same order.
+
+    readers: threads that read photos; batch: photos of one size that are handed to ``maps``
+    together, at most; cores: how many of a CPU's to compute with, each on a group of its own; 0
+    leaves torch alone, for a GPU. What is grouped depends on the order of the photos only.
+    """
+
+    maps: Maps
+    readers: int
+    batch: int
+    cores: int = 0
+
+    def __call__(self, step: Callable[[Record], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Yield ``attempt(step, record)`` for every record once its maps are set."""
+        items, window = iter(items), deque()
+        ahead = self.batch * max(_AHEAD, 2 * self.cores)
+        with ThreadPoolExecutor(self.readers) as pool:
+            def read() -> None:
+                while len(window) < ahead:
+                    item = next(items, None)
+                    if item is None:
+                        return
+                    window.append(_Waiting(item, None if isinstance(item, Ready)
+                                           else pool.submit(self._photo, item)))
+
+            read()
+            with self._workers(-(-len(window) // self.batch)) as (workers, count):
+                while window:
+                    self._begin(window, workers, 2 * count)
+                    first = window.popleft()
+                    if first.photo is None:
+                        yield first.item.value
+                    else:
+                        found = first.result()
+                        yield found if isinstance(found, Failure) else attempt(step, first.item)
+                    read()
+
+    @contextmanager
+    def _workers(self, groups: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+        """Threads to compute in, for so many groups at first, and their number."""
+        count = max(1, min(self.cores, groups))
+        with torch_threads(self.cores // count) as start:
+            with ThreadPoolExecutor(count, initializer=start) as workers:
+                yield workers, count
+
+    def _photo(self, record: Record) -> np.ndarray:
+        return record.get("image")
+
+    def _begin(self, window: deque[_Waiting], workers: ThreadPoolExecutor, most: int) -> None:
+        """Let so many groups be on their way, and in any case the first record."""
+        running = {id(w.group) for w in window if w.group is not None}
+        for first in window:
+            if len(running) >= most and first is not window[0]:
+                return
+            if first.photo is not None and first.group is None and not first.failed():
+                group = [first, *self._alike(first, window)]
+                future = workers.submit(self._predict, group)
+                for one in group:
+                    one.group = future
+                running.add(id(future))
+
+    def _alike(self, first: _Waiting, window: Iterable[_Waiting]) -> Iterator[_Waiting]:
+        """Others that can go through the net with the first."""
+        room = self.batch - 1
+        for other in window:
+            if not room:
+                return
+            if (other is not first and other.photo is not None and other.group is None
+                    and not other.failed() and other.pixels().shape == first.pixels().shape):
+                room -= 1
+                yield other
+
+    def _predict(self, group: list[_Waiting]) -> None:
+        photos = np.stack([w.pixels() for w in group])
+        try:
+            found = self.maps(photos, [w.item for w in group])
+        except RecordError as error:
+            if len(group) == 1:
+                group[0].failure = Failure(group[0].item.key, str(error))
+            else:
+                for one in group:
+                    self._predict([one])
+            return
+        for one, values in zip(group, found):
+            for kind, value in values.items():
+                one.item.set(kind, value)
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A record whose photo is being read, None where the result is there; group: its and others'
+    way through the net."""
+
+    item: Any
+    photo: Future | None
+    group: Future | None = None
+    failure: Failure | None = None
+
+    def failed(self) -> bool:
+        """Whether the photo cannot be read."""
+        if self.failure is None and self.group is None:
+            found = attempt(lambda _: self.photo.result(), self.item)
+            if isinstance(found, Failure):
+                self.failure = found
+        return self.failure is not None
+
+    def pixels(self) -> np.ndarray:
+        return self.photo.result()
+
+    def result(self) -> Record | Failure:
+        """Wait for the record with its maps, or what is wrong with it."""
+        if self.group is not None:
+            self.group.result()
+        return self.failure or self.item
