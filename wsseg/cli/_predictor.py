@@ -1,8 +1,8 @@
 """How photos go through a net: read ahead, grouped by size, on a CPU several at once.
 
-Small photos keep one thread of a CPU busier than many: torch's own threads wait for each other at
-every layer. So a CPU's cores take a group each, with one thread, and only where there are fewer
-photos than cores do several threads share one.
+Torch's own threads wait for each other at every layer. So a CPU's cores take a group each, with one
+thread, however few photos there are: the last bits of what a net says depend on its threads, and
+must not on how many work, nor on what a run that goes on has left.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from wsseg.nets.running import torch_threads
 #: Photos uint8 (B,H,W,3) of one size and their records -> kind -> value for each. A RecordError
 #: is about one of them; they are then tried one by one.
 Maps = Callable[[np.ndarray, Sequence[Record]], list[dict[str, Any]]]
-_AHEAD = 4  # batches that are looked at to find photos of one size
+_AHEAD = 4  # so many batches from a photo on are looked at to find others of its size
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Predictor:
 
     readers: threads that read photos; batch: photos of one size that are handed to ``maps``
     together, at most; cores: how many of a CPU's to compute with, each on a group of its own; 0
-    leaves torch alone, for a GPU. What is grouped depends on the order of the photos only.
+    leaves torch alone, for a GPU. What is grouped depends on the photos' order and sizes only.
     """
 
     maps: Maps
@@ -44,20 +45,17 @@ class Predictor:
     def __call__(self, step: Callable[[Record], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Yield ``attempt(step, record)`` for every record once its maps are set."""
         items, window = iter(items), deque()
-        ahead = self.batch * max(_AHEAD, 2 * self.cores)
+        ahead = self.batch * (_AHEAD + 2 * self.cores)
         with ThreadPoolExecutor(self.readers) as pool:
             def read() -> None:
-                while len(window) < ahead:
-                    item = next(items, None)
-                    if item is None:
-                        return
+                for item in islice(items, ahead - len(window)):
                     window.append(_Waiting(item, None if isinstance(item, Ready)
                                            else pool.submit(self._photo, item)))
 
             read()
-            with self._workers(-(-len(window) // self.batch)) as (workers, count):
+            with self._workers() as workers:
                 while window:
-                    self._begin(window, workers, 2 * count)
+                    self._begin(window, len(window) < ahead, workers)
                     first = window.popleft()
                     if first.photo is None:
                         yield first.item.value
@@ -67,36 +65,37 @@ class Predictor:
                     read()
 
     @contextmanager
-    def _workers(self, groups: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-        """Threads to compute in, for so many groups at first, and their number."""
-        count = max(1, min(self.cores, groups))
-        with torch_threads(self.cores // count) as start:
-            with ThreadPoolExecutor(count, initializer=start) as workers:
-                yield workers, count
+    def _workers(self) -> Iterator[ThreadPoolExecutor]:
+        """Threads to compute in."""
+        with torch_threads(1 if self.cores else None) as start:
+            with ThreadPoolExecutor(max(1, self.cores), initializer=start) as workers:
+                yield workers
 
     def _photo(self, record: Record) -> np.ndarray:
         return record.get("image")
 
-    def _begin(self, window: deque[_Waiting], workers: ThreadPoolExecutor, most: int) -> None:
-        """Let so many groups be on their way, and in any case the first record."""
-        running = {id(w.group) for w in window if w.group is not None}
-        for first in window:
-            if len(running) >= most and first is not window[0]:
+    def _begin(self, window: deque[_Waiting], ended: bool, workers: ThreadPoolExecutor) -> None:
+        """Let two groups for each worker be on their way, and in any case the first record.
+        ended: nothing follows on what is in the window."""
+        running, span = {id(w.group) for w in window if w.group is not None}, self.batch * _AHEAD
+        for i, first in enumerate(window):
+            if i and (len(running) >= max(2, 2 * self.cores)
+                      or not ended and i + span > len(window)):
                 return
             if first.photo is not None and first.group is None and not first.failed():
-                group = [first, *self._alike(first, window)]
+                group = [first, *self._alike(first, islice(window, i + 1, i + span))]
                 future = workers.submit(self._predict, group)
                 for one in group:
                     one.group = future
                 running.add(id(future))
 
-    def _alike(self, first: _Waiting, window: Iterable[_Waiting]) -> Iterator[_Waiting]:
-        """Others that can go through the net with the first."""
+    def _alike(self, first: _Waiting, others: Iterable[_Waiting]) -> Iterator[_Waiting]:
+        """Those that can go through the net with the first."""
         room = self.batch - 1
-        for other in window:
+        for other in others:
             if not room:
                 return
-            if (other is not first and other.photo is not None and other.group is None
+            if (other.photo is not None and other.group is None
                     and not other.failed() and other.pixels().shape == first.pixels().shape):
                 room -= 1
                 yield other

@@ -27,8 +27,8 @@ def memory_checked(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def torch_threads(count: int) -> Iterator[Callable[[], None]]:
-    """Let each operation of torch have so many threads of a CPU inside, 0 for as many as it has.
+def torch_threads(count: int | None) -> Iterator[Callable[[], None]]:
+    """Let each operation of torch have so many threads of a CPU inside, None for as many as before.
     Gives what every thread that computes must call at its start."""
     before = torch.get_num_threads()
 
