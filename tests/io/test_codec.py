@@ -182,6 +182,14 @@ def test_instance_ids_are_16_bit_even_if_small():
     assert same(decode("instance", eight_bit), value)
 
 
+@pytest.mark.parametrize("most, depth", [(255, 8), (256, 16), (65535, 16)])
+def test_instance_ids_are_stored_in_as_few_bits_as_hold_them(most, depth):
+    value = InstanceMap(np.array([[0, 1, most]], np.uint16), (Segment(1, 1), Segment(most, 2)))
+    members = encode("instance", value)
+    assert members["inst.png"][24:26] == bytes([depth, 0])  # PNG bit depth, grey
+    assert same(decode("instance", members), value)
+
+
 def test_labels_in_a_jpeg_are_refused():
     with pytest.raises(RecordError, match="labels in a JPEG are damaged"):
         decode("label", {"png": b"\xff\xd8\xff\xe0"})

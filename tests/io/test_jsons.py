@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.io.conftest import make_value, same
@@ -219,3 +219,67 @@ def test_class_names_are_one_a_line():
 def test_a_bad_list_of_class_names_is_refused(text):
     with pytest.raises(UsageError, match="names.txt: class names are one a line"):
         jsons.parse_names(text, "names.txt")
+
+
+ODD = ("1", "0", "65535", "65536", "255", "65534", "-1", "1.5", "1e400", "true", "null", "NaN",
+       '"cat"', '"id"', '":"', "[]", "{}", "9" * 5000)
+
+
+@st.composite
+def lists_of_segments(draw):
+    """The bytes of a list of segments as we write it, often with something odd in it."""
+    segments = [{"id": draw(st.integers(1, 9)), "class": draw(st.integers(0, 3)),
+                 "score": draw(st.sampled_from([0.0, 0.25, 1.0, 1e308])),
+                 "thing": draw(st.booleans())} for _ in range(draw(st.integers(0, 4)))]
+    data = jsons.dump({"segments": segments}).decode()
+    for _ in range(draw(st.integers(0, 2))):
+        at = [i for i, letter in enumerate(data) if letter in ',:{}[]"0123456789']
+        if not at:
+            break
+        spot, word = draw(st.sampled_from(at)), draw(st.sampled_from(
+            ['"id":2,', '"id":1,"class":1,', ",", ":", " ", "", "\ufeff", *ODD]))
+        data = data[:spot] + word + data[spot + draw(st.integers(0, 1)):]
+    if draw(st.booleans()):
+        old, new = draw(st.tuples(st.sampled_from(['"score":', '"id":', '"class":', '"thing":']),
+                                  st.sampled_from(ODD)))
+        data = data.replace(old, f"{old}{new},\"more\":", draw(st.integers(0, 2)))
+    return data.encode()
+
+
+def outcome(work):
+    try:
+        return work()
+    except RecordError as error:
+        return str(error)
+
+
+@settings(max_examples=300)
+@given(lists_of_segments(), st.sampled_from([None, NAMES]))
+def test_segments_are_parsed_in_fewer_steps_but_alike(data, names):
+    expected = outcome(lambda: jsons.read_segments(jsons.parse(data), names))
+    assert outcome(lambda: jsons.parse_segments(data, names)) == expected
+
+
+@pytest.mark.parametrize("data", [
+    b'{"segments":[{"class":1,"id":1,"id":2,"score":1.0,"thing":true}]}',
+    b'{"segments":[{"class":1,"id":1,"score":NaN,"thing":true}]}',
+    b'{"segments":[{"class":1,"id":1,"score":1e400,"thing":true}]}',
+    b'{"segments":[{"class":1,"id":1,"score":1.0,"thing":true},'
+    b'{"class":1,"id":1,"score":1.0,"thing":true}]}',
+    b'{"segments":[{"class":true,"id":1,"score":1.0,"thing":true}]}',
+    b'{"segments":[{"class":255,"id":1,"score":1.0,"thing":true}]}',
+    b'{"segments":[],"segments":[{"class":1,"id":1,"score":1.0,"thing":true}]}',
+    b"[" * 100_000, b'{"segments":"abcd"}', b"\xff"], ids=range(10))
+def test_what_is_wrong_with_a_list_of_segments_is_said_alike(data):
+    with pytest.raises(RecordError) as expected:
+        jsons.read_segments(jsons.parse(data), None)
+    with pytest.raises(RecordError) as caught:
+        jsons.parse_segments(data, None)
+    assert str(caught.value) == str(expected.value)
+
+
+def test_lists_that_we_write_take_the_short_way():
+    data = jsons.dump({"segments": [{"id": 7, "class": 3, "score": 0.5, "thing": False},
+                                    {"id": 2, "class": 1, "score": 1.0, "thing": True}]})
+    found = jsons._plain_segments(data)
+    assert found == jsons.read_segments(jsons.parse(data), None) and found[0].id == 2

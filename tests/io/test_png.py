@@ -15,7 +15,8 @@ from PIL import Image
 
 from wsseg.errors import RecordError, UnsafeError
 from wsseg.io import png
-from wsseg.io.png import SIGNATURE, decode_labels, encode_labels, sniff, voc_palette
+from wsseg.io.png import (SIGNATURE, decode_labels, encode_ids, encode_labels, sniff,
+                          voc_palette)
 
 ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
          (1, 0, 2, 1))  # first row, first column, row step, column step of each pass
@@ -107,6 +108,22 @@ def test_equal_arrays_give_equal_bytes_whatever_their_memory_layout():
     assert encode_labels(np.asfortranarray(labels)) == expected
     assert encode_labels(np.repeat(labels, 2, 1)[:, ::2]) == expected
     assert encode_labels(labels[::-1][::-1]) == expected
+
+
+@given(shapes, st.sampled_from([0, 1, 255, 256, 65535]), st.booleans(), st.integers(0, 99))
+def test_ids_take_8_bits_where_that_is_enough(shape, most, deep, seed):
+    ids = np.random.default_rng(seed).integers(0, most + 1, shape).astype(
+        np.uint16 if deep or most > 255 else np.uint8)
+    kind = np.uint8 if ids.max() < 256 else np.uint16
+    data = encode_ids(ids)
+    assert_same(decode_labels(data), ids.astype(kind))
+    assert data == encode_ids(np.asfortranarray(ids)) == encode_ids(ids.astype(kind))
+    assert_same(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED),
+                ids.astype(kind))
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == ("L" if kind == np.uint8 else "I;16")
+        np.testing.assert_array_equal(np.asarray(image), ids)
+    assert Image.open(io.BytesIO(data)).verify() is None
 
 
 def test_a_label_map_is_written_in_vocs_colours():
@@ -286,9 +303,10 @@ def test_an_image_without_pixels_is_refused():
 @pytest.mark.parametrize("array", [np.zeros((2, 3), np.int64), np.zeros((2, 3, 3), np.uint8),
                                    np.zeros((2, 3), bool), np.zeros(5, np.uint8)])
 def test_only_uint8_and_uint16_maps_are_written(array):
-    with pytest.raises(RecordError, match="a label map is uint8 or uint16") as caught:
-        encode_labels(array)
-    assert str(array.dtype) in str(caught.value) and str(array.shape) in str(caught.value)
+    for encode in (encode_labels, encode_ids):
+        with pytest.raises(RecordError, match="a label map is uint8 or uint16") as caught:
+            encode(array)
+        assert str(array.dtype) in str(caught.value) and str(array.shape) in str(caught.value)
 
 
 @given(shapes, st.lists(st.integers(0, 4), min_size=1, max_size=5), st.integers(0, 99))

@@ -12,10 +12,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.metrics.usual_panoptic import Entry, average, count
+from wsseg.metrics import panoptic as module
 from wsseg.metrics.overlaps import map_regions, run_regions
 from wsseg.metrics.panoptic import panoptic_counts, panoptic_score
 
 C = 3
+
+
+@pytest.fixture(params=["native", "numpy"], autouse=True, scope="module")
+def engine(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(module, "_native", None)
+        elif module._native is None:
+            pytest.skip("native kernels not built")
+        yield
 
 
 def row(*runs: tuple[int, int]) -> np.ndarray:

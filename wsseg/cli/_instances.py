@@ -11,7 +11,8 @@ import numpy as np
 
 from wsseg.cli._flow import Flow
 from wsseg.cli._pairing import Pair, Scope, compare
-from wsseg.cli._regions import (Things, confidence, no_regions, predicted_regions, true_regions)
+from wsseg.cli._regions import (Things, confidence, counts_at_once, no_regions,
+                                predicted_regions, true_regions)
 from wsseg.cli._score import check_sizes
 from wsseg.errors import RecordError, UsageError
 from wsseg.metrics.average_precision import (AREAS, CITYSCAPES, COCO, RULES, VOLUME, Matches, Rule,
@@ -307,6 +308,9 @@ def _overlap(pair: Pair, *, names: Sequence[str] | None, how: How
 
 def _count(pair: Pair, *, names: Sequence[str] | None, how: How
            ) -> tuple[str, tuple[np.ndarray, Things, Things]]:
+    found = counts_at_once(pair, names, how.void)
+    if found is not None:
+        return pair.key, found
     truth, true_things, guess, things = _both(pair, names, how)
     for what, regions in (("truth", truth), ("prediction", guess)):
         if regions.ids is None:

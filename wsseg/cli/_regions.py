@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
 import numpy as np
 
-from wsseg.errors import RecordError
+from wsseg.cli._pairing import Pair
+from wsseg.errors import RecordError, WssegError
 from wsseg.io.codec import check_instance
-from wsseg.io.jsons import parse, read_segments
+from wsseg.io.jsons import parse_segments
 from wsseg.io.kinds import background_id
 from wsseg.io.png import decode_labels
 from wsseg.io.record import Record
 from wsseg.io.values import InstanceMap
 from wsseg.metrics.maps import filled, labels_without_id, values_of
 from wsseg.metrics.overlaps import Regions, map_regions, mean_confidence, run_regions
+from wsseg.metrics.panoptic import has_kernel, labelled_counts
 
 #: Class -> whether it is one of things.
 Things = dict[int, bool]
@@ -42,7 +47,7 @@ def true_regions(record: Record, void: bool) -> tuple[Regions, Things]:
     free = _free_ids(value)
     if "label" not in record:
         if not void:
-            ids = np.where(ids == 0, np.uint16(next(free)), ids)
+            ids = filled(ids, np.zeros(ids.shape, np.uint8), {0: next(free)})
         return _mapped(ids, value), _things(value)
     label = record.get("label")
     if label.shape != ids.shape:
@@ -54,6 +59,31 @@ def true_regions(record: Record, void: bool) -> tuple[Regions, Things]:
     if codes:
         ids = filled(ids, label, codes)
     return _mapped(ids, value, crowds), _things(value)
+
+
+def counts_at_once(pair: Pair, names: Sequence[str] | None, void: bool
+                   ) -> tuple[np.ndarray, Things, Things] | None:
+    """Return ``panoptic_counts`` of a pair of instance maps, and the kinds of classes of truth
+    and prediction, by one call of a kernel.
+
+    That is as ``true_regions`` and ``predicted_regions`` have it. None without kernel, class
+    names or prediction, and for whatever is not as it should be: they say what it is.
+    """
+    if not has_kernel() or not names or pair.prediction is None:
+        return None
+    if not all("instance" in record for record in (pair.truth, pair.prediction)):
+        return None
+    try:
+        truth, guess = _unchecked(pair.truth), _unchecked(pair.prediction)
+        label = pair.truth.get("label") if "label" in pair.truth else None
+        background = background_id(pair.truth.names)
+    except WssegError:
+        return None
+    if label is None:
+        label, background = np.full(truth.ids.shape, 255 if void else 0, np.uint8), 0
+    counts = labelled_counts(_mapped(truth.ids, truth), label, _mapped(guess.ids, guess),
+                             len(names), 255, background)
+    return None if counts is None else (counts, _things(truth), _things(guess))
 
 
 def no_regions(like: Regions) -> Regions:
@@ -76,18 +106,25 @@ def confidence(record: Record, regions: Regions) -> np.ndarray:
 def _instance(record: Record) -> InstanceMap:
     """Decode an instance map; that map and list agree is seen from runs, which is faster than
     sorting pixels."""
-    if not {"inst.png", "inst.json"} <= set(record.members):  # decoded already, or not whole
-        return record.get("instance")
-    parts = record.read("instance")
+    value = _unchecked(record)
     try:
-        ids = decode_labels(parts["inst.png"]).astype(np.uint16, copy=False)
-        value = InstanceMap(ids, read_segments(parse(parts["inst.json"]), record.names))
-        drawn = set(values_of(ids).tolist()) - {0}
-        if drawn != {s.id for s in value.segments}:
+        if set(values_of(value.ids).tolist()) - {0} != {s.id for s in value.segments}:
             check_instance(value)
     except RecordError as error:
         raise RecordError(f"instance: {error}") from None
     return value
+
+
+def _unchecked(record: Record) -> InstanceMap:
+    """Decode an instance map whose ids are left in 8 bits where they are stored so."""
+    if not {"inst.png", "inst.json"} <= record.members.keys():  # decoded already, or not whole
+        return record.get("instance")
+    parts = record.read("instance")
+    try:
+        return InstanceMap(decode_labels(parts["inst.png"]),
+                           parse_segments(parts["inst.json"], record.names))
+    except RecordError as error:
+        raise RecordError(f"instance: {error}") from None
 
 
 def _masks(record: Record) -> tuple[Regions, Things]:
@@ -111,8 +148,9 @@ def _mapped(ids: np.ndarray, value: InstanceMap, crowds: dict[int, int] | None =
                        [*[False] * len(value.segments), *[True] * len(crowds)])
 
 
-def _free_ids(value: InstanceMap):
-    """Yield ids that no segment has. Raises RecordError when they run out."""
+def _free_ids(value: InstanceMap) -> Iterator[int]:
+    """Yield ids that no segment has, first those of 8 bits. Raises RecordError when they run
+    out."""
     used = {s.id for s in value.segments}
-    yield from (i for i in range(65535, 0, -1) if i not in used)
+    yield from (i for i in chain(range(255, 0, -1), range(256, 65536)) if i not in used)
     raise RecordError("instance map has 65535 segments: no id is left for its background")

@@ -11,7 +11,8 @@ import numpy as np
 from wsseg.errors import RecordError, UnsafeError
 from wsseg.io import jsons, npz
 from wsseg.io.photo import decode_photo, encode_photo
-from wsseg.io.png import check_pixels, decode_labels, encode_labels, voc_palette
+from wsseg.io.png import (check_pixels, decode_labels, encode_ids, encode_labels,
+                          voc_palette)
 from wsseg.io.values import InstanceMap, ScoreMap
 
 _JSON = {
@@ -51,7 +52,7 @@ def encode(kind: str, value: Any) -> dict[str, bytes]:
     if kind == "instance":
         check_instance(value)
         return {"inst.json": jsons.dump(jsons.write_segments(value.segments)),
-                "inst.png": encode_labels(value.ids.astype(np.uint16))}
+                "inst.png": encode_ids(value.ids.astype(np.uint16))}
     if kind in _JSON:
         return {f"{kind}.json": jsons.dump(_JSON[kind][1](value))}
     if kind in ("score", "cam"):
@@ -70,7 +71,7 @@ def _decode_instance(members: Mapping[str, bytes], names: Sequence[str] | None) 
         raise RecordError(f"an instance map is two members, inst.png and inst.json; "
                           f"got {', '.join(sorted(members))}")
     ids = decode_labels(members["inst.png"]).astype(np.uint16)
-    value = InstanceMap(ids, jsons.read_segments(jsons.parse(members["inst.json"]), names))
+    value = InstanceMap(ids, jsons.parse_segments(members["inst.json"], names))
     check_instance(value)
     return value
 

@@ -261,6 +261,41 @@ def read_segments(value: Any, names: Sequence[str] | None) -> tuple[Segment, ...
     return tuple(segments)
 
 
+#: Reads JSON without calls back into Python.
+_PLAIN = json.JSONDecoder()
+
+
+def parse_segments(data: bytes, names: Sequence[str] | None) -> tuple[Segment, ...]:
+    """Return the segments of an instance map's list: ``read_segments(parse(data), names)``, in
+    fewer steps for lists like those that we write."""
+    found = _plain_segments(data)
+    return read_segments(parse(data), names) if found is None else found
+
+
+def _plain_segments(data: bytes) -> tuple[Segment, ...] | None:
+    """Return the segments of a list that gives each its id, class, score and thing and nothing
+    else, or None for any other, sound or not.
+
+    That no key comes twice is told by the colons: a sound list has one for each key.
+    """
+    if len(data) > 1 << 20:
+        return None
+    try:
+        items = _PLAIN.decode(data.decode())["segments"]
+        rows = sorted((i["id"], i["class"], i["score"], i["thing"]) for i in items)
+        ids, classes, scores, things = zip(*rows)
+        if (type(items) is list and data.count(b":") == 1 + 4 * len(rows)
+                and set(map(type, ids)) == set(map(type, classes)) == {int}
+                and set(map(type, scores)) == {float} and set(map(type, things)) == {bool}
+                and 1 <= ids[0] and ids[-1] <= 65535 and len(set(ids)) == len(ids)
+                and 0 <= min(classes) and max(classes) < 65535 and 255 not in classes
+                and math.isfinite(sum(scores))):
+            return tuple(map(Segment, ids, classes, scores, things))
+    except (ValueError, RecursionError, LookupError, TypeError):
+        pass
+    return None
+
+
 def write_segments(segments: Sequence[Segment]) -> Any:
     return {"segments": [{"id": s.id, "class": s.cls, "score": float(s.score), "thing": s.thing}
                          for s in sorted(segments, key=lambda s: s.id)]}

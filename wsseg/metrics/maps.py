@@ -13,7 +13,7 @@ except ImportError:  # not built: numpy does the same, slower
 
 
 def values_of(ids: np.ndarray) -> np.ndarray:
-    """Return the values of a map, uint16 (H, W): ascending, int64 (M,)."""
+    """Return the values of a map, uint8 or uint16 (H, W): ascending, int64 (M,)."""
     if _native is not None and ids.dtype.isnative:
         return _native.values(np.ascontiguousarray(ids))
     return np.unique(ids).astype(np.int64)
@@ -22,7 +22,7 @@ def values_of(ids: np.ndarray) -> np.ndarray:
 def labels_without_id(ids: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Return the labels where ids are 0: ascending, int64 (M,).
 
-    ids: uint16, label: uint8 or uint16, both (H, W).
+    ids, label: uint8 or uint16 (H, W).
     """
     if _native is not None and ids.dtype.isnative and label.dtype.isnative:
         return _native.labels_without(*map(np.ascontiguousarray, (ids, label)))
@@ -30,9 +30,11 @@ def labels_without_id(ids: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def filled(ids: np.ndarray, label: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:
-    """Return ids, uint16 (H, W), with ``codes[label]`` where they are 0, or 0 where that is not
-    told."""
-    code = np.zeros(1 << 8 * label.itemsize, np.uint16)
+    """Return ids, uint8 or uint16 (H, W), with ``codes[label]`` where they are 0, or 0 where that
+    is not told. uint8 only of ids and codes that are."""
+    if ids.dtype == np.uint8 and max(codes.values(), default=0) > 255:
+        ids = ids.astype(np.uint16)
+    code = np.zeros(1 << 8 * label.itemsize, ids.dtype.newbyteorder("="))
     code[list(codes)] = list(codes.values())
     if _native is not None and ids.dtype.isnative and label.dtype.isnative:
         return _native.filled(*map(np.ascontiguousarray, (ids, label)), code)

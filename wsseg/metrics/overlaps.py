@@ -27,7 +27,7 @@ class Regions:
     """The regions of one image, as a map or as run-lengths.
 
     classes: int64 (N,); scores: float64 (N,); crowd: bool (N,), a true region that stands for
-    many objects; size: (H, W). ids: uint16 (H, W) where numbers (N,) are the regions' ids,
+    many objects; size: (H, W). ids: uint8 or uint16 (H, W) where numbers (N,) are the regions' ids,
     ascending, 0 is void, and any other value is no region but not void either. Or None, and
     runs: COCO's uncompressed run-lengths of each region. areas: float64 (N,) by which small and
     large true regions are told, None for their pixels (COCO's files state areas of polygons).
@@ -51,19 +51,20 @@ def map_regions(ids: np.ndarray, numbers: Sequence[int], classes: Sequence[int],
                 ) -> Regions:
     """Return the regions of an instance map.
 
-    ids: uint16 (H, W); numbers: the ids that are regions, in any order, classes, scores and
-    crowd in the same order. Raises ValueError for an id that comes twice or is 0.
+    ids: uint8 or uint16 (H, W); numbers: the ids that are regions, in any order, classes, scores
+    and crowd in the same order. Raises ValueError for an id that comes twice or is 0.
     """
     number = np.asarray(numbers, np.int64).reshape(-1)
-    order = np.argsort(number)
-    number = number[order]
-    if len(number) and (number[0] < 1 or (np.diff(number) == 0).any()):
-        raise ValueError("ids of regions must be unique and above 0, which means void")
     n = len(number)
-    return Regions(np.asarray(classes, np.int64).reshape(-1)[order],
-                   np.ones(n) if scores is None else np.asarray(scores, np.float64)[order],
-                   np.zeros(n, bool) if crowd is None else np.asarray(crowd, bool)[order],
-                   ids.shape, ids=ids, numbers=number)
+    of = (np.asarray(classes, np.int64).reshape(-1),
+          np.ones(n) if scores is None else np.asarray(scores, np.float64),
+          np.zeros(n, bool) if crowd is None else np.asarray(crowd, bool))
+    if not (number[1:] > number[:-1]).all():
+        order = np.argsort(number)
+        number, of = number[order], tuple(values[order] for values in of)
+    if n and (number[0] < 1 or not (number[1:] > number[:-1]).all()):
+        raise ValueError("ids of regions must be unique and above 0, which means void")
+    return Regions(*of, ids.shape, ids=ids, numbers=number)
 
 
 def run_regions(size: tuple[int, int], runs: Sequence[Sequence[int]], classes: Sequence[int],
@@ -209,7 +210,8 @@ def met(truth: Regions, prediction: Regions
     """Return how often regions of two maps meet: true region, predicted region (-1: void, -2:
     no region and not void) and pixels, int64 (M,) each, by ascending ids; and the areas of the
     true (T,) and of the predicted regions (P,)."""
-    rows = pair_counts(truth.ids, prediction.ids)
+    kind = np.promote_types(truth.ids.dtype, prediction.ids.dtype)
+    rows = pair_counts(*(r.ids.astype(kind, copy=False) for r in (truth, prediction)))
     t_id, p_id, number = rows[np.argsort(rows[:, 0] << 16 | rows[:, 1])].T
     places, areas = [], []
     for regions, ids in ((truth, t_id), (prediction, p_id)):

@@ -15,6 +15,11 @@ import numpy as np
 
 from wsseg.metrics.overlaps import Regions, met
 
+try:
+    from wsseg.native import _panoptic as _native
+except ImportError:  # not built: numpy does the same, slower
+    _native = None
+
 FIELDS = ("iou", "tp", "fp", "fn")  #: of a row of ``panoptic_counts``
 
 
@@ -30,6 +35,9 @@ def panoptic_counts(truth: Regions, prediction: Regions, n_classes: int) -> np.n
         raise ValueError("panoptic quality needs maps, in which segments do not overlap")
     if tuple(truth.size) != tuple(prediction.size):
         raise ValueError(f"sizes differ: truth {truth.size}, prediction {prediction.size}")
+    found = _at_once(truth, prediction, n_classes)
+    if found is not None:
+        return found
     for what, regions in (("truth", truth), ("prediction", prediction)):
         if len(regions) and not 0 <= regions.classes.min() <= regions.classes.max() < n_classes:
             raise ValueError(f"{what} has a segment of class {int(regions.classes.max())}, but "
@@ -65,6 +73,54 @@ def panoptic_counts(truth: Regions, prediction: Regions, n_classes: int) -> np.n
     counts[2] = np.bincount(of[wrong], minlength=n_classes)
     counts[3] = np.bincount(truth.classes[missed], minlength=n_classes)
     return counts
+
+
+def _at_once(truth: Regions, prediction: Regions, n_classes: int) -> np.ndarray | None:
+    """Return what ``panoptic_counts`` does in one call of the kernel, None without it or for
+    what cannot be scored."""
+    if _native is None:
+        return None
+    try:
+        ids, guess = _alike(truth.ids, prediction.ids)
+        return _native.counts(ids, truth.numbers, truth.classes, truth.crowd, guess,
+                              prediction.numbers, prediction.classes, n_classes)
+    except ValueError:
+        return None
+
+
+def has_kernel() -> bool:
+    """Return whether ``labelled_counts`` has its kernel."""
+    return _native is not None
+
+
+def labelled_counts(truth: Regions, label: np.ndarray, prediction: Regions, n_classes: int,
+                    void: int | None, background: int | None) -> np.ndarray | None:
+    """Return ``panoptic_counts`` where a label map tells of the pixels without true segment,
+    None without the kernel and for maps that are not whole.
+
+    label: uint8 or uint16 (H, W); where ids are 0, ``void`` is void, ``background`` neither
+    segment nor void, and any other class a crowd of it. Whole: each map's regions are just the
+    ids that it draws, and all classes are below ``n_classes``; sizes agree.
+    """
+    if _native is None or not truth.size == prediction.size == label.shape:
+        return None
+    try:
+        ids, labels, guess = _alike(truth.ids, label, prediction.ids)
+        return _native.labelled_counts(
+            ids, labels, truth.numbers, truth.classes, guess, prediction.numbers,
+            prediction.classes, -1 if void is None else void,
+            -1 if background is None else background, n_classes)
+    except ValueError:
+        return None
+
+
+def _alike(*maps: np.ndarray) -> list[np.ndarray]:
+    """Return maps in one type, uint8 or uint16, as the kernels read them. Raises ValueError for
+    maps of other types."""
+    if any(m.dtype.kind != "u" or m.itemsize > 2 for m in maps):
+        raise ValueError("maps are of uint8 or uint16")
+    kind = np.uint8 if all(m.dtype == np.uint8 for m in maps) else np.uint16
+    return [np.ascontiguousarray(m, kind) for m in maps]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,5 @@
-// Label maps: rows of a PNG, and how often pairs of labels meet. Maps are mostly flat, so runs
-// are counted rather than pixels, and a run is followed a block at a time.
+// Label maps: rows of a PNG, what values a map has, and how often pairs of labels meet. Maps are
+// mostly flat, so blocks and runs are looked at rather than pixels.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -10,144 +10,13 @@
 #include <cstring>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
+
+#include "pairs.h"
 
 namespace py = pybind11;
 
 namespace {
-
-constexpr ssize_t kBlock = 32;
-
-template <class T>
-bool flat(const T* t, const T* p, T a, T b) {
-  T odd = 0;
-  for (ssize_t i = 0; i < kBlock; ++i) odd |= (t[i] ^ a) | (p[i] ^ b);
-  return odd == 0;
-}
-
-// How many of the next eight bytes are not odd, in memory's order.
-template <class T>
-ssize_t same(const T* t, const T* p, T a, T b) {
-  constexpr ssize_t count = 8 / sizeof(T);
-  const uint64_t ones = sizeof(T) == 1 ? 0x0101010101010101u : 0x0001000100010001u;
-  uint64_t x, y;
-  std::memcpy(&x, t, 8);
-  std::memcpy(&y, p, 8);
-  const uint64_t odd = (x ^ ones * a) | (y ^ ones * b);
-  return odd ? __builtin_ctzll(odd) / (8 * sizeof(T)) : count;
-}
-
-// Eight bytes full of one value, and eight bytes from memory.
-template <class T>
-uint64_t repeated(T value) {
-  return value * (sizeof(T) == 1 ? 0x0101010101010101u : 0x0001000100010001u);
-}
-
-uint64_t word(const void* at) {
-  uint64_t value;
-  std::memcpy(&value, at, 8);
-  return value;
-}
-
-// Calls found(truth, prediction, length) for every run.
-template <class T, class Found>
-void runs(const T* t, const T* p, ssize_t n, Found found) {
-  constexpr ssize_t word = 8 / sizeof(T);
-  for (ssize_t i = 0; i < n;) {
-    const T a = t[i], b = p[i];
-    const ssize_t start = i++;
-    ssize_t more = word;
-    while (i + word <= n && (more = same(t + i, p + i, a, b)) == word) {
-      i += word;
-      while (i + kBlock <= n && flat(t + i, p + i, a, b)) i += kBlock;
-    }
-    if (i + word <= n) {
-      i += more;
-    } else {
-      while (i < n && t[i] == a && p[i] == b) ++i;
-    }
-    found(a, b, i - start);
-  }
-}
-
-template <class T>
-struct Counts {
-  std::unordered_map<uint64_t, int64_t> table;
-  void add(T a, T b, int64_t n) { table[static_cast<uint64_t>(a) << 32 | b] += n; }
-  template <class F> void each(F f) {
-    for (const auto& [code, n] : table) f(code >> 32, code & 0xffffffff, n);
-  }
-};
-
-// Values are numbered as they are first met, so that the pairs of most maps, of which few have more
-// than 255 ids, have a small table; others go to a hash table.
-template <>
-struct Counts<uint16_t> {
-  static constexpr int kMost = 256;
-  struct Tables {
-    std::vector<uint16_t> number[2];  // 0: not met. All zero between two calls, as is count
-    std::vector<int64_t> count;
-    Tables() : number{std::vector<uint16_t>(1 << 16), std::vector<uint16_t>(1 << 16)},
-               count(kMost * kMost) {}
-  };
-  static Tables& tables() {
-    static thread_local Tables own;
-    return own;
-  }
-  std::vector<uint16_t> value[2] = {{0}, {0}};
-  std::vector<uint32_t> seen;
-  std::unordered_map<uint32_t, int64_t> more;
-  uint16_t* number[2] = {tables().number[0].data(), tables().number[1].data()};
-  int64_t* count = tables().count.data();
-
-  uint32_t of(int side, uint16_t v) {
-    uint16_t& found = number[side][v];
-    if (!found && value[side].size() < kMost) {
-      found = static_cast<uint16_t>(value[side].size());
-      value[side].push_back(v);
-    }
-    return found;
-  }
-  void add(uint16_t a, uint16_t b, int64_t n) {
-    const uint32_t i = of(0, a), j = of(1, b);
-    if (!i || !j) {
-      more[static_cast<uint32_t>(a) << 16 | b] += n;
-      return;
-    }
-    int64_t& own = count[i * kMost + j];
-    if (!own) seen.push_back(i * kMost + j);
-    own += n;
-  }
-  template <class F> void each(F f) {
-    for (const uint32_t at : seen) {
-      f(value[0][at / kMost], value[1][at % kMost], count[at]);
-      count[at] = 0;
-    }
-    for (const auto& [code, n] : more) f(code >> 16, code & 0xffff, n);
-    for (const int side : {0, 1})
-      for (const uint16_t v : value[side]) number[side][v] = 0;
-  }
-};
-
-template <>
-struct Counts<uint8_t> {
-  static thread_local std::vector<int64_t> table;  // all zero between two calls
-  std::vector<uint16_t> seen;
-  Counts() { table.resize(1 << 16); }
-  void add(uint8_t a, uint8_t b, int64_t n) {
-    const uint16_t code = static_cast<uint16_t>(a << 8 | b);
-    if (!table[code]) seen.push_back(code);
-    table[code] += n;
-  }
-  template <class F> void each(F f) {
-    for (const uint16_t code : seen) {
-      f(code >> 8, code & 255, table[code]);
-      table[code] = 0;
-    }
-  }
-};
-thread_local std::vector<int64_t> Counts<uint8_t>::table;
 
 template <class T>
 py::array_t<int64_t> pair_counts(py::array_t<T, py::array::c_style> truth,
@@ -158,9 +27,7 @@ py::array_t<int64_t> pair_counts(py::array_t<T, py::array::c_style> truth,
   std::vector<int64_t> rows;
   {
     py::gil_scoped_release release;
-    Counts<T> counts;
-    runs(t, p, n, [&](T a, T b, ssize_t length) { counts.add(a, b, length); });
-    counts.each([&](int64_t a, int64_t b, int64_t c) { rows.insert(rows.end(), {a, b, c}); });
+    pairs(t, p, n, [&](int64_t a, int64_t b, int64_t c) { rows.insert(rows.end(), {a, b, c}); });
   }
   py::array_t<int64_t> result({static_cast<ssize_t>(rows.size() / 3), ssize_t{3}});
   std::memcpy(result.mutable_data(), rows.data(), rows.size() * sizeof(int64_t));
@@ -183,73 +50,87 @@ py::array_t<int64_t> numbers(const std::vector<uint8_t>& marks, size_t count) {
   return result;
 }
 
+// Whether the next 32 bytes are all like those of one.
+bool alike(const void* at, uint64_t one) {
+  const auto* from = static_cast<const uint8_t*>(at);
+  return !((word(from) ^ one) | (word(from + 8) ^ one) | (word(from + 16) ^ one) |
+           (word(from + 24) ^ one));
+}
+
 // The values of a map, ascending. A block like the pixel before it adds nothing.
-py::array_t<int64_t> values(py::array_t<uint16_t, py::array::c_style> ids) {
-  std::vector<uint8_t> marks(kValues<uint16_t>);
-  const uint16_t* at = ids.data();
+template <class T>
+py::array_t<int64_t> values(py::array_t<T, py::array::c_style> ids) {
+  constexpr ssize_t block = 32 / sizeof(T);
+  std::vector<uint8_t> marks(kValues<T>);
+  const T* at = ids.data();
   const ssize_t n = ids.size();
   {
     py::gil_scoped_release release;
     uint64_t all = 0;
     ssize_t i = 0;
     if (n) marks[at[0]] = 1, all = repeated(at[0]);
-    for (; i + 16 <= n; i += 16) {
-      if (!((word(at + i) ^ all) | (word(at + i + 4) ^ all) | (word(at + i + 8) ^ all) |
-            (word(at + i + 12) ^ all))) continue;
-      for (ssize_t k = i; k < i + 16; ++k) marks[at[k]] = 1;
-      all = repeated(at[i + 15]);
+    for (; i + block <= n; i += block) {
+      if (alike(at + i, all)) continue;
+      for (ssize_t k = i; k < i + block; ++k) marks[at[k]] = 1;
+      all = repeated(at[i + block - 1]);
     }
     for (; i < n; ++i) marks[at[i]] = 1;
   }
-  return numbers(marks, kValues<uint16_t>);
+  return numbers(marks, kValues<T>);
+}
+
+// Whether eight pixels from memory all have the value that all, eight bytes, is full of.
+template <class T>
+bool eight(const T* at, uint64_t all) {
+  uint64_t odd = 0;
+  for (size_t k = 0; k < 8; k += 8 / sizeof(T)) odd |= word(at + k) ^ all;
+  return !odd;
 }
 
 // Goes over a map of ids and one of labels in blocks of eight pixels: whole(i) where all have one
 // id and one label, each(i) for a pixel elsewhere.
-template <class T, class Whole, class Each>
-void blocks(const uint16_t* ids, const T* label, ssize_t n, Whole whole, Each each) {
+template <class T, class L, class Whole, class Each>
+void blocks(const T* ids, const L* label, ssize_t n, Whole whole, Each each) {
   ssize_t i = 0;
   for (; i + 8 <= n; i += 8) {
-    const uint64_t id = repeated(ids[i]), of = repeated(label[i]);
-    if ((word(ids + i) ^ id) | (word(ids + i + 4) ^ id) | (word(label + i) ^ of) |
-        (word(label + i + 8 - 8 / sizeof(T)) ^ of)) {
-      for (ssize_t k = i; k < i + 8; ++k) each(k);
-    } else {
+    if (eight(ids + i, repeated(ids[i])) && eight(label + i, repeated(label[i]))) {
       whole(i);
+    } else {
+      for (ssize_t k = i; k < i + 8; ++k) each(k);
     }
   }
   for (; i < n; ++i) each(i);
 }
 
 // The labels of the pixels without id, ascending.
-template <class T>
-py::array_t<int64_t> labels_without(py::array_t<uint16_t, py::array::c_style> ids,
-                                    py::array_t<T, py::array::c_style> label) {
+template <class T, class L>
+py::array_t<int64_t> labels_without(py::array_t<T, py::array::c_style> ids,
+                                    py::array_t<L, py::array::c_style> label) {
   if (ids.size() != label.size()) throw py::value_error("sizes differ");
-  std::vector<uint8_t> marks(kValues<T> + 1);
-  const uint16_t* id = ids.data();
-  const T* of = label.data();
+  std::vector<uint8_t> marks(kValues<L> + 1);
+  const T* id = ids.data();
+  const L* of = label.data();
   const ssize_t n = ids.size();
   {
     py::gil_scoped_release release;
-    const auto mark = [&](ssize_t i) { marks[id[i] ? kValues<T> : size_t{of[i]}] = 1; };
+    const auto mark = [&](ssize_t i) { marks[id[i] ? kValues<L> : size_t{of[i]}] = 1; };
     blocks(id, of, n, mark, mark);
   }
-  return numbers(marks, kValues<T>);
+  return numbers(marks, kValues<L>);
 }
 
 // Ids, and where there is none what code has for the label.
-template <class T>
-py::array_t<uint16_t> filled(py::array_t<uint16_t, py::array::c_style> ids,
-                             py::array_t<T, py::array::c_style> label,
-                             py::array_t<uint16_t, py::array::c_style> code) {
+template <class T, class L>
+py::array_t<T> filled(py::array_t<T, py::array::c_style> ids,
+                      py::array_t<L, py::array::c_style> label,
+                      py::array_t<T, py::array::c_style> code) {
   if (ids.size() != label.size()) throw py::value_error("sizes differ");
-  if (code.size() != static_cast<ssize_t>(kValues<T>))
+  if (code.size() != static_cast<ssize_t>(kValues<L>))
     throw py::value_error("a code for each label");
-  py::array_t<uint16_t> result(std::vector<ssize_t>(ids.shape(), ids.shape() + ids.ndim()));
-  uint16_t* out = result.mutable_data();
-  const T* of = label.data();
-  const uint16_t *id = ids.data(), *codes = code.data();
+  py::array_t<T> result(std::vector<ssize_t>(ids.shape(), ids.shape() + ids.ndim()));
+  T* out = result.mutable_data();
+  const L* of = label.data();
+  const T *id = ids.data(), *codes = code.data();
   const ssize_t n = ids.size();
   {
     py::gil_scoped_release release;
@@ -343,22 +224,25 @@ py::array_t<T> unfilter(const py::bytes& raw, ssize_t height, ssize_t width) {
   return result;
 }
 
+// What there is for ids of one type.
+template <class T>
+void bind(py::module_& m) {
+  auto truth = py::arg("truth").noconvert(), prediction = py::arg("prediction").noconvert(),
+             ids = py::arg("ids").noconvert(), label = py::arg("label").noconvert(),
+             code = py::arg("code").noconvert();
+  m.def("pair_counts", &pair_counts<T>, truth, prediction);
+  m.def("values", &values<T>, ids);
+  m.def("labels_without", &labels_without<T, uint8_t>, ids, label);
+  m.def("labels_without", &labels_without<T, uint16_t>, ids, label);
+  m.def("filled", &filled<T, uint8_t>, ids, label, code);
+  m.def("filled", &filled<T, uint16_t>, ids, label, code);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_labels, m) {
-  m.def("pair_counts", &pair_counts<uint8_t>, py::arg("truth").noconvert(),
-        py::arg("prediction").noconvert());
-  m.def("pair_counts", &pair_counts<uint16_t>, py::arg("truth").noconvert(),
-        py::arg("prediction").noconvert());
-  m.def("values", &values, py::arg("ids").noconvert());
-  m.def("labels_without", &labels_without<uint8_t>, py::arg("ids").noconvert(),
-        py::arg("label").noconvert());
-  m.def("labels_without", &labels_without<uint16_t>, py::arg("ids").noconvert(),
-        py::arg("label").noconvert());
-  m.def("filled", &filled<uint8_t>, py::arg("ids").noconvert(), py::arg("label").noconvert(),
-        py::arg("code").noconvert());
-  m.def("filled", &filled<uint16_t>, py::arg("ids").noconvert(), py::arg("label").noconvert(),
-        py::arg("code").noconvert());
+  bind<uint8_t>(m);
+  bind<uint16_t>(m);
   m.def("unfilter", &unfilter<uint8_t>);
   m.def("unfilter16", &unfilter<uint16_t>);
 }
