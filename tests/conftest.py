@@ -59,7 +59,7 @@ def write_place(place: Path | str, records: Iterable[Record], *, kinds: Sequence
     for record in records:
         packed = record.pack()
         sink.write(packed, packed.digest)
-        total.add(packed.digest, packed.supervision)
+        total.add(packed.key, packed.digest, packed.supervision)
     sink.finish(total.end(header))
     return str(place)
 

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from wsseg.budget.costs import DATASETS, DAY, Statistics, seconds, spent, together
+from wsseg.budget.costs import DATASETS, DAY, Statistics, seconds, spent
 from wsseg.budget.prices import Prices, parse_mix, parse_prices, read_prices
 from wsseg.budget.report import as_json, as_text, place_rows, priced_dataset
 from wsseg.errors import UsageError, WssegError
@@ -80,12 +80,6 @@ def test_counts_on_top_of_tags_ask_each_image_only_once():
 def test_images_without_labels_are_free():
     assert spent({}, 20, Prices()) == {}
     assert seconds("masks", (0, 0, 0), 20, Prices()) == 0
-
-
-def test_labels_of_two_parts_add_up_by_kind():
-    total = together({"tags": (1, 2, 0)}, {"tags": (3, 4, 0), "boxes": (1, 1, 2)})
-
-    assert total == {"tags": (4, 6, 0), "boxes": (1, 1, 2)}
 
 
 def test_more_classes_than_were_asked_for_are_an_error_with_the_fix():

@@ -158,7 +158,7 @@ def test_what_boundaries_were_learnt_from_is_part_of_the_price(disc, tmp_path):
     sink, total = open_sink(str(tmp_path / "edges"), header), Total()
     packed = record.pack()
     sink.write(packed, packed.digest)
-    total.add(packed.digest, packed.supervision)
+    total.add(packed.key, packed.digest, packed.supervision)
     sink.finish(total.end(header))
 
     fill(source, tmp_path / "out", "--method", "proposal", "--boundaries", tmp_path / "edges")

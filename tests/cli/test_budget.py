@@ -36,7 +36,7 @@ def trained(place: Path, spent: dict[str, tuple[int, int, int]]) -> str:
     sink = open_sink(str(place), header)
     packed = make_record(0, "label").pack()
     sink.write(packed, packed.digest)
-    total.add(packed.digest, {})
+    total.add(packed.key, packed.digest, {})
     sink.finish(total.end(header))
     return str(place)
 

@@ -15,6 +15,7 @@ from wsseg.cli import _fit_tasks, _fitting, _refining, crf
 from wsseg.cli._command import run as run_here
 from wsseg.errors import ExitStatus
 from wsseg.io.places import open_source
+from wsseg.io.supervision import by_kind, named
 
 
 class TestFit(ToolContract):
@@ -73,11 +74,12 @@ def test_the_best_of_a_grid_is_found(fitted, tmp_path, places, search):
 
 def test_the_masks_used_are_the_supervision_of_what_the_preset_refines(fitted, tmp_path, places):
     preset, _ = fitted(*GRID, "--count", 3)
-    assert preset["supervision"] == {"masks": [3, 6, 6]}  # the boxes are counted with the maps
+    # the boxes are counted with the maps
+    assert list(by_kind(preset["supervision"]).items()) == [("masks", (3, 6, 6))]
     assert run_here(crf.main, [places[0], "--preset", str(tmp_path / "fitted.json"), "-o",
                                str(tmp_path / "refined")]) == ExitStatus.OK
     header = open_source(str(tmp_path / "refined")).header
-    assert header.supervision == {"masks": (3, 6, 6)}
+    assert header.supervision == {k: tuple(v) for k, v in preset["supervision"].items()}
     assert header.history[-1]["parameters"]["parameters"] == preset["parameters"]
     cost = json.loads(run(["ws-budget", "cost", tmp_path / "refined", "--json"]).stdout)
     assert {r["supervision"]: r["images"] for r in cost["rows"]} == {"boxes": 4, "masks": 3}
@@ -113,7 +115,8 @@ def test_table_and_json_agree(fitted):
     assert marked == rows[0]
     assert value["best"] == preset["parameters"]
     assert float(marked.split()[1]) == value["best"]["weight"]
-    assert (value["miou"], value["supervision"]) == (preset["fit"]["miou"], preset["supervision"])
+    assert value["miou"] == preset["fit"]["miou"]
+    assert value["supervision"] == {"masks": list(*preset["supervision"].values())}
 
 
 def test_jobs_do_not_change_the_result(fitted, tmp_path):
@@ -174,7 +177,8 @@ def test_a_bad_record_is_left_out_of_every_pass_and_said_once(fitted, tmp_path, 
     first, last = told.err.splitlines()
     assert "img001" in first and "1 records failed" in last
     assert (preset["fit"]["records"], preset["fit"]["failed"]) == (3, 1)
-    assert preset["supervision"] == {"masks": [3, 6, 6]}
+    left = [f"img{i:03d}" for i in (0, 2, 3)]
+    assert preset["supervision"] == {named("masks", left): [3, 6, 6]}
     before = tree(tmp_path)
     _, told = fitted(*GRID, "--keep-going", "--resume", code=ExitStatus.SOME_FAILED)
     assert "1 records failed" in told.err

@@ -19,6 +19,7 @@ from wsseg.errors import ExitStatus
 from wsseg.io.header import Header, Total
 from wsseg.io.places import open_sink, open_source
 from wsseg.io.record import Record
+from wsseg.io.supervision import by_kind
 from wsseg.io.values import Boxes, Points, ScoreMap
 
 
@@ -160,7 +161,7 @@ def spent_place(path: Path, kind: str, value, header: dict, record: dict, tool: 
     sink, total = open_sink(str(path), head), Total()
     packed = one.pack()
     sink.write(packed, packed.digest)
-    total.add(packed.digest, packed.supervision)
+    total.add(packed.key, packed.digest, packed.supervision)
     sink.finish(total.end(head))
     return str(path)
 
@@ -198,7 +199,9 @@ def test_what_an_unpacked_tar_says_of_the_whole_is_not_lost(place, two, tmp_path
     (tmp_path / "unpacked").mkdir()
     subprocess.run(["tar", "xf", tmp_path / "f.tar", "-C", tmp_path / "unpacked"], check=True)
     run(["ws-fuse", two[0], tmp_path / "unpacked", "-o", tmp_path / "out"])
-    assert open_source(str(tmp_path / "out")).header.supervision == {"boxes": (6, 12, 12)}
+    spent = open_source(str(tmp_path / "out")).header.supervision
+    assert spent == open_source(str(tmp_path / "unpacked")).end.given
+    assert by_kind(spent) == {"boxes": (6, 12, 12)}
 
 
 def test_weak_labels_written_by_hand_cost_what_they_are(two, tmp_path):

@@ -24,6 +24,7 @@ from tests.warm import warm  # noqa: E402
 from wsseg.cli import cat  # noqa: E402
 from wsseg.errors import ExitStatus, WssegError  # noqa: E402
 from wsseg.io.places import open_source  # noqa: E402
+from wsseg.io.supervision import by_kind, named  # noqa: E402
 from wsseg.nets.model import read_card  # noqa: E402
 from wsseg.train import run_folder  # noqa: E402
 from wsseg.train.run_folder import BEFORE, LAST  # noqa: E402
@@ -70,9 +71,11 @@ def test_a_run_leaves_its_model_its_log_and_what_it_was_made_of(runner):
     card = read_card(runner.folder / "run" / "model.safetensors")
     assert card["classes"] == list(conftest.CLASSES)
     assert card["images"] == {"strong": 6, "weak": 8}
-    assert card["supervision"] == {"masks": [6, 12, 12], "tags": [8, 16, 16],
-                                   "boxes": [8, 16, 16]}
-    assert card["validation"] == {"masks": [4, 8, 8]}
+    weak = [f"img{i:03d}" for i in range(6, 14)]
+    assert card["supervision"] == {
+        named("masks", (f"img{i:03d}" for i in range(6))): [6, 12, 12],
+        named("tags", weak): [8, 16, 16], named("boxes", weak): [8, 16, 16]}
+    assert by_kind(card["validation"]) == {"masks": (4, 8, 8)}
     assert card["history"][-1]["tool"] == "ws-train"
     assert card["init"] == "none: random weights"
 
@@ -83,7 +86,10 @@ def test_labels_that_chose_the_net_were_used(runner):
     card = read_card(runner.folder / "run" / "model.safetensors")
     assert card["step"] == max(scores, key=lambda step: (scores[step], -step))
     assert runner.model() == (runner.folder / "run" / "best.safetensors").read_bytes()
-    assert card["supervision"]["masks"] == [6, 12, 12]  # the larger of 6 and 4
+    assert by_kind(card["supervision"]) == {"masks": (10, 20, 20)}
+    runner.train("strong", "--val", "strong", "--val-every", 2, "--select", "best", out="same")
+    card = read_card(runner.folder / "same" / "model.safetensors")
+    assert by_kind(card["supervision"]) == {"masks": (6, 12, 12)}
 
 
 def test_equal_runs_are_equal_bytes_whatever_the_threads(runner):

@@ -14,6 +14,7 @@ from tests.conftest import make_record, write_place  # noqa: E402
 from wsseg.cli import train  # noqa: E402
 from wsseg.cli._command import run as run_here  # noqa: E402
 from wsseg.errors import ExitStatus  # noqa: E402
+from wsseg.io.supervision import by_kind  # noqa: E402
 from wsseg.nets.model import load_model, read_card  # noqa: E402
 from wsseg.train.classify import tag_probabilities  # noqa: E402
 
@@ -30,8 +31,8 @@ def test_a_run_leaves_a_classifier_that_tells_what_it_cost(runner):
     assert [e["step"] for e in runner.log() if "val_map" in e] == [2, 4]
     card = read_card(runner.folder / "run" / "model.safetensors")
     assert card["task"] == "classify" and card["net"]["stride"] == 16
-    assert card["supervision"]["tags"] == [8, 16, 16]
-    assert card["validation"]["masks"] == [4, 8, 8]
+    assert by_kind(card["supervision"])["tags"] == (8, 16, 16)
+    assert by_kind(card["validation"])["masks"] == (4, 8, 8)
     parameters = card["history"][-1]["parameters"]
     assert parameters["task"] == "classify" and "em_bias" not in parameters
     settings = json.loads((runner.folder / "run" / "settings.json").read_text())

@@ -17,6 +17,7 @@ from wsseg.cli._train_detect import box_overlaps, box_scores  # noqa: E402
 from wsseg.errors import ExitStatus  # noqa: E402
 from wsseg.io.places import open_source  # noqa: E402
 from wsseg.io.record import Record  # noqa: E402
+from wsseg.io.supervision import by_kind  # noqa: E402
 from wsseg.io.values import Boxes, ScoreMap  # noqa: E402
 from wsseg.nets.model import read_card  # noqa: E402
 
@@ -32,14 +33,14 @@ def test_boxes_become_a_detector_whose_boxes_can_be_used(runner):
     card = read_card(runner.folder / "run/model.safetensors")
     assert card["task"] == "detect" and card["net"]["anchors"] == [8, 16]
     spent = {"boxes": (8, 16, 16), "tags": (8, 16, 16)}  # as the place has both
-    assert card["supervision"] == {k: list(v) for k, v in spent.items()}
+    assert by_kind(card["supervision"]) == spent
 
     runner.predict("run", "--images", "val", "-o", "found", "--least-score", "0", "--most", "5")
 
     source = open_source(str(runner.folder / "found"))
     assert source.header.kinds == ("boxes",) and source.header.classes == (
         "background", "cat", "dog")
-    assert source.header.supervision["boxes"] == (8, 16, 16)
+    assert by_kind(source.header.supervision) == spent
     for key in source.keys():
         value = source.get(key).get("boxes")
         assert value.size == (24, 32) and len(value.classes) == len(value.scores) == 5
@@ -53,7 +54,7 @@ def test_boxes_become_a_detector_whose_boxes_can_be_used(runner):
     write_place(runner.folder / "scores", scores, kinds=["score"])
     runner("scores", "found", "--rule", "instance", "-o", "panoptic", tool=fuse)
     made = open_source(str(runner.folder / "panoptic"))
-    assert made.header.supervision["boxes"] == (8, 16, 16)  # of the net alone
+    assert by_kind(made.header.supervision, made.end.given) == spent  # of the net alone
     assert made.get(made.keys()[0]).get("instance").segments
 
 

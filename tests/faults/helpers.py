@@ -69,7 +69,7 @@ def stream_bytes(packs: Sequence[tuple[Packed, str]], header: Header) -> bytes:
     """The tar stream of some packed records."""
     total = Total()
     for packed, digest in packs:
-        total.add(digest, packed.supervision)
+        total.add(packed.key, digest, packed.supervision)
     return b"".join([tar_member("__wsseg__/header.json", header.dump()),
                      *(tar_record(*pack) for pack in packs), tar_end(total.end(header))])
 
@@ -84,7 +84,7 @@ def write(place: Path | str, packs: Sequence[tuple[Packed, str]], header: Header
             if old is not None:
                 packed, digest = old, old.digest
             sink.write(packed, digest, taken=old is not None)
-            total.add(digest, packed.supervision)
+            total.add(packed.key, digest, packed.supervision)
             wrote(n + 1)
         sink.finish(total.end(header))
     except BaseException as error:

@@ -110,7 +110,7 @@ def test_records_can_be_shuffled_but_not_lost_or_changed(packs, stream):
 
     total = Total()
     for packed, digest in packs:
-        total.add(digest, packed.supervision)
+        total.add(packed.key, digest, packed.supervision)
     head = tar_member("__wsseg__/header.json", HEADER.dump())
     end = tar_end(total.end(HEADER))
     bodies = [tar_record(*pack) for pack in packs]

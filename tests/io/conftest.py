@@ -103,6 +103,6 @@ def put(place, header: Header, records) -> str:
     for record in records:
         packed = record.pack()
         sink.write(packed, packed.digest)
-        total.add(packed.digest, packed.supervision)
+        total.add(packed.key, packed.digest, packed.supervision)
     sink.finish(total.end(header))
     return str(place)

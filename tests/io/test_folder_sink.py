@@ -38,7 +38,7 @@ def write(root, given, *, mode: str = "new", header: Header = HEADER, stop: int 
             packed = record.pack()
             made.append(record.key)
         sink.write(packed, packed.digest, taken=taken)
-        total.add(packed.digest, packed.supervision)
+        total.add(packed.key, packed.digest, packed.supervision)
     sink.finish(total.end(header))
     return made
 

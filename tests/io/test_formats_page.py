@@ -56,6 +56,8 @@ def test_a_tar_reads_as_the_page_says(tmp_path):
         label = np.asarray(Image.open(io.BytesIO(members["png"])))
         assert np.array_equal(label, make_label(int(key[3:])))
     assert end["supervision"] == {"boxes": [4, 8, 8]}
+    numbers = [int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) for key in found]
+    assert end["labelled"] == {"boxes": f"{sum(numbers) % 2**48:012x}"}
 
 
 def test_digests_are_those_of_the_page(tmp_path):

@@ -90,13 +90,14 @@ def test_equal_runs_have_equal_history_and_name_their_inputs():
                 entry(version="2")["id"], entry(inputs={})["id"]}) == 5
 
 
-@given(st.lists(st.tuples(digests, st.dictionaries(st.sampled_from("abc"), st.tuples(
-    st.integers(0, 9), st.integers(0, 9)))), max_size=8), st.integers(0, 8), st.randoms())
+@given(st.lists(st.tuples(st.text(max_size=3), digests, st.dictionaries(st.sampled_from(
+    "abc"), st.tuples(st.integers(0, 9), st.integers(0, 9)))), max_size=8,
+    unique_by=lambda record: record[0]), st.integers(0, 8), st.randoms())
 def test_totals_do_not_depend_on_order_and_shards_add_up(records, cut, random):
     def total(items):
         result = Total()
-        for digest, spent in items:
-            result.add(digest, spent)
+        for item in items:
+            result.add(*item)
         return result
 
     whole = total(records)
@@ -105,11 +106,17 @@ def test_totals_do_not_depend_on_order_and_shards_add_up(records, cut, random):
     assert total(mixed).end(FULL) == whole.end(FULL)
     a, b = total(records[:cut]), total(records[cut:])
     assert (a.sum + b.sum) % (1 << 256) == whole.sum and a.records + b.records == whole.records
-    assert whole.sum == sum(int(d, 16) for d, _ in records) % (1 << 256)
+    assert whole.sum == sum(int(d, 16) for _, d, _ in records) % (1 << 256)
     for kind in "abc":
-        spent = [s[kind] for _, s in records if kind in s]
+        spent = [s[kind] for _, _, s in records if kind in s]
         expected = (len(spent), *map(sum, zip(*spent))) if spent else None
         assert whole.supervision.get(kind) == expected
+        labels = [int(one.end(FULL).labelled.get(kind, "0"), 16) for one in (a, b)]
+        keys = [k for k, _, s in records if kind in s]
+        assert whole.end(FULL).labelled.get(kind) == (f"{sum(labels) % 2**48:012x}" if keys
+                                                      else None)
+        assert sum(labels) % 2**48 == sum(
+            int(hashlib.sha256(k.encode()).hexdigest()[:12], 16) for k in keys) % 2**48
 
 
 def test_an_end_survives():
@@ -128,7 +135,7 @@ def test_what_is_no_end_is_refused(data):
 
 def test_an_end_notices_every_difference():
     total = Total()
-    total.add("ab", {"tags": (1, 2)})
+    total.add("k", "ab", {"tags": (1, 2)})
     end = total.end(FULL)
     end.check(total, FULL, "x")
     cases = [(replace(end, records=2), FULL, "x is incomplete: it holds 1 of 2 records"),

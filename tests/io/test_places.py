@@ -37,7 +37,7 @@ def write(place, given, mode: str = "new", header: Header = HEADER, stop: int | 
             packed = record.pack()
             made.append(record.key)
         sink.write(packed, packed.digest, taken=False)
-        total.add(packed.digest, packed.supervision)
+        total.add(packed.key, packed.digest, packed.supervision)
     sink.finish(total.end(header))
     return made
 
@@ -92,7 +92,7 @@ def test_a_stream_is_the_bytes_of_a_tar_file(tmp_path):
     for record in records():
         packed = record.pack()
         sink.write(packed, packed.digest)
-        total.add(packed.digest, packed.supervision)
+        total.add(packed.key, packed.digest, packed.supervision)
     sink.finish(total.end(HEADER))
     os.close(into)
     reader.join()

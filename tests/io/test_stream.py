@@ -41,7 +41,7 @@ def foreign(members: list[tuple[str, bytes]], header: Header = Header()) -> byte
         key, _, suffix = name.partition(".")
         groups.setdefault(key, {})[suffix] = data
     for key, found in groups.items():
-        total.add(Record(key, found, canonical=False).stored().digest, {})
+        total.add(key, Record(key, found, canonical=False).stored().digest, {})
     return b"".join([tar_member(HEADER, header.dump()),
                      *(tar_member(name, data) for name, data in members),
                      tar_end(total.end(header))])
@@ -96,7 +96,7 @@ def test_unpacked_by_gnu_tar_it_is_a_place(stream, tmp_path):
     assert found.keys() == expected.keys()
     for key, record in expected.items():
         assert found[key].stored().members == record.stored().members
-    assert unpacked.unrecorded == whole.end.supervision != {}  # tar drops what a record says
+    assert unpacked.unrecorded == whole.end.given != {}  # tar drops what a record says
 
 
 @needs_tar
@@ -123,7 +123,7 @@ def test_gnu_tars_own_archive_of_our_names_is_a_stream(stream, tmp_path, form):
     # its records carry no supervision, so the end must say none
     total = Total()
     for record in read_until_checked(made.stdout):
-        total.add(record.stored().digest, {})
+        total.add(record.key, record.stored().digest, {})
     (folder / END).write_bytes(total.end(header).dump())
     made = subprocess.run(["tar", "c", "--format", form, "-C", folder, HEADER, *names, END],
                           capture_output=True, check=True)

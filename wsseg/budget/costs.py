@@ -96,12 +96,3 @@ def spent(labels: Mapping[str, Labels], n_classes: int, prices: Prices) -> dict[
             both = min(labels["tags"][0], labels["counts"][0])
             result[kind] -= prices.tag * n_classes * both
     return result
-
-
-def together(*parts: Mapping[str, Labels]) -> dict[str, Labels]:
-    """Add up the labels of several parts, kind by kind."""
-    total: dict[str, Labels] = {}
-    for part in parts:
-        for kind, labels in part.items():
-            total[kind] = tuple(map(sum, zip(labels, total.get(kind, (0, 0, 0)))))
-    return total

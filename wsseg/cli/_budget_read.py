@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wsseg.budget import curve, results
-from wsseg.budget.costs import DATASETS, Labels, Statistics, together
+from wsseg.budget.costs import DATASETS, Labels, Statistics
 from wsseg.budget.curve import Part, Point, Run
 from wsseg.budget.prices import Prices
 from wsseg.cli._env import Env
@@ -18,6 +18,7 @@ from wsseg.cli._flow import Flow
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.jsons import parse as parse_json
 from wsseg.io.kinds import background_id
+from wsseg.io.supervision import by_kind
 
 MAX_BYTES = 1 << 28
 #: Beside RESULT.json, the cost of what made it.
@@ -177,8 +178,7 @@ class Reader:
         source = Flow(self.env, "ws-budget", [], {}).open(place)
         if source.end is not None:
             source.check_complete()
-        given = source.end.supervision if source.end else {}
-        labels = together(source.header.supervision, given)
+        labels = by_kind(source.header.supervision, source.end.given if source.end else {})
         if not labels:
             raise UsageError(f"{source.where}: it records no labels that were given for it: say "
                              "what they cost with --cost WHAT=COST (0 if there were none)")
@@ -208,7 +208,7 @@ def _labels(value: dict[str, Any], where: str) -> dict[str, Labels]:
                 and all(type(n) in (int, float) and 0 <= n < 1 << 53 for n in numbers)):
             raise UsageError(f"{where}: supervision {kind} is {numbers!r}, not [images, classes, "
                              "objects]")
-    return {kind: tuple(numbers) for kind, numbers in value.items()}
+    return by_kind(value)
 
 
 def _asked(item: Mapping[str, Any]) -> int:

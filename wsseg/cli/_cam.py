@@ -131,17 +131,19 @@ def _join_saliency(flow: Flow, options: Mapping[str, Any]) -> None:
 
 
 def _spend(flow: Flow, sources: Sequence[Source], card: Mapping[str, Any]) -> tuple[str, ...]:
-    """Count the labels that the model learnt from, which are usually those of these very images,
-    once, in the header. Returns their kinds, which records then do not count again."""
-    total = {kind: tuple(numbers) for kind, numbers in card.get("supervision", {}).items()}
+    """Count the labels that the model learnt from in the header. Of a model that does not tell
+    which they were they are taken for those of these very images, and of each kind the larger
+    number counts. Returns those kinds, which records then do not count again."""
+    learnt = {kind: tuple(numbers) for kind, numbers in card.get("supervision", {}).items()}
+    total = {kind: numbers for kind, numbers in learnt.items() if "@" not in kind}
     for source in sources:
         ends = {} if source.end is None else source.end.supervision
         for kind in total:
             both = [part.get(kind, (0, 0, 0)) for part in (source.header.supervision, ends)]
             total[kind] = tuple(max(n, a + b) for n, a, b in zip(total[kind], *both))
     base = sources[0].header.supervision
-    flow.spent = {kind: tuple(n - b for n, b in zip(numbers, base.get(kind, (0, 0, 0))))
-                  for kind, numbers in total.items()}
+    flow.spent = learnt | {kind: tuple(n - b for n, b in zip(numbers, base.get(kind, (0, 0, 0))))
+                           for kind, numbers in total.items()}
     return tuple(total)
 
 

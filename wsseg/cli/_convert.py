@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from wsseg.cli._flow import Flow
 from wsseg.cli._parallel import Ready, attempt
-from wsseg.cli._supervision import larger, spent
+from wsseg.cli._supervision import spent
 from wsseg.errors import ExitStatus, RecordError, UsageError
 from wsseg.io.atomic import refuse_link
 from wsseg.io.codec import check_classes
@@ -21,6 +20,7 @@ from wsseg.io.kinds import KINDS
 from wsseg.io.places import is_file_form
 from wsseg.io.record import Record
 from wsseg.io.source import Source
+from wsseg.io.supervision import digest_of, together, union
 
 
 def open_all(flow: Flow, form: str | None, split: str | None, as_kind: str | None) -> Source:
@@ -63,7 +63,7 @@ class _Row:
         self.header: Header = replace(
             first, kinds=tuple(sorted({k for s in sources for k in s.header.kinds})),
             count=None if None in counts else sum(counts),
-            supervision=reduce(larger, (s.header.supervision for s in sources)))
+            supervision=union(*(s.header.supervision for s in sources)))
 
     def __iter__(self) -> Iterator[Record]:
         seen: set[str] = set()
@@ -76,7 +76,12 @@ class _Row:
         self.end = self._sum(len(seen))
 
     def _sum(self, records: int) -> End:
-        return End(records, sum(s.end.failed for s in self._sources if s.end), "", "")
+        ends = [s.end for s in self._sources if s.end]
+        spent = together(*(e.supervision for e in ends))
+        having = {kind: [e for e in ends if kind in e.supervision] for kind in spent}
+        return End(records, sum(e.failed for e in ends), "", "", spent, labelled={
+            kind: digest_of(sum(int(e.labelled[kind], 16) for e in holders))
+            for kind, holders in having.items() if all(kind in e.labelled for e in holders)})
 
 
 class _Shelf(_Row):

@@ -25,6 +25,7 @@ from wsseg.io import jsons
 from wsseg.io.atomic import atomic_write, refuse_link
 from wsseg.io.record import Record
 from wsseg.io.source import Source
+from wsseg.io.supervision import by_kind, named
 from wsseg.metrics.iou import confusion_matrix, segmentation_score
 from wsseg.refine import fit
 from wsseg.refine.fit import Point
@@ -215,7 +216,7 @@ class Fit:
             raise WssegError("no record could be scored")
         if not self._tried:
             self._settle(scored, self._flow.failed)
-            self.spent = {"masks": (len(scored), *masks.tolist())}
+            self.spent = {named("masks", scored): (len(scored), *masks.tolist())}
         if not total[0].any():
             raise WssegError(f"the label maps of {self._truth.where} are all 255: nothing can be "
                              "scored")
@@ -290,7 +291,7 @@ def as_table(preset: dict[str, Any], output: str) -> str:
 def as_json(preset: dict[str, Any]) -> str:
     """Return the same as JSON."""
     fitted = preset["fit"]
-    return json.dumps({"best": preset["parameters"], "supervision": preset["supervision"],
+    return json.dumps({"best": preset["parameters"], "supervision": by_kind(preset["supervision"]),
                        **{name: fitted[name] for name in ("miou", "records", "failed", "vary")},
                        "points": [{"miou": v, **point} for v, point in _points(preset)]},
                       indent=1, sort_keys=True)

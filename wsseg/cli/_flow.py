@@ -16,15 +16,16 @@ from wsseg.cli import _options
 from wsseg.cli._env import Env
 from wsseg.cli._join import Join
 from wsseg.cli._parallel import FORKS, Failure, Ready, ordered_map
-from wsseg.cli._supervision import larger, spent
+from wsseg.cli._supervision import carried, spent
 from wsseg.errors import (ExitStatus, IncompleteError, RecordError, UsageError,
                           WssegError)
 from wsseg.io.folder import FolderSource
 from wsseg.io.header import Header, Total, history_entry
-from wsseg.io.kinds import KINDS
+from wsseg.io.kinds import KINDS, WEAK
 from wsseg.io.places import Sink, is_file_form, open_sink, open_source
 from wsseg.io.record import Packed, Record
 from wsseg.io.source import Source
+from wsseg.io.supervision import covered, together, union
 
 
 #: Step and items -> results in the order of the items, a Failure for a bad one.
@@ -37,8 +38,8 @@ class Flow:
 
     failed, failed_keys: records left out so far; cut: why an input is incomplete; only: chooses
     records by key; lenient: listed keys that are not there are only noted; wrap: turns each
-    record into what the step is given, in a worker if it is portable; spent: labels, as kind ->
-    [images, classes, objects], that went into something else that the tool uses, such as fitted
+    record into what the step is given, in a worker if it is portable; spent: labels, as in a
+    header's supervision, that went into something else that the tool uses, such as fitted
     parameters; made_of: role -> header of such things as have one.
     """
 
@@ -290,9 +291,10 @@ class Flow:
                              "DIRECTORY, -o FILE.h5 or pipe into another tool"
                              if 1 not in self.env.closed else "standard output is closed")
         self._refuse_own_input(source)
-        make = partial(_make, step, frozenset(reads) - {*writes, *self.keep},
-                       frozenset({*writes, *self.keep}) if only else None)
         header = self._header(source, reads, writes, classes, history, only)
+        make = partial(_make, step, frozenset(reads) - {*writes, *self.keep},
+                       frozenset({*writes, *self.keep}) if only else None,
+                       self._covered(source, header))
         sink = open_sink(self.output, header, mode=self.mode)
         total = Total()
         try:
@@ -300,12 +302,18 @@ class Flow:
             for packed, digest, taken in self.map(make, source, again=resumed,
                                                   through=through):
                 sink.write(packed, digest, taken=taken)
-                total.add(digest, packed.supervision)
+                total.add(packed.key, digest, packed.supervision)
             total.failed = self.failed + (source.end.failed if source.end else 0)
             return self._close(sink, total, header)
         except BaseException as error:
             sink.abort(str(error) if isinstance(error, WssegError) else None)
             raise
+
+    def _covered(self, source: Source, header: Header) -> frozenset[str]:
+        """The kinds whose labels, of all records that these may be some of, the header has."""
+        places = [source, *(j.source for j in self._joined if j.kinds is None
+                            or j.kinds & {*WEAK})]
+        return covered(header.supervision, map(carried, places))
 
     def _close(self, sink: Sink, total: Total, header: Header) -> ExitStatus:
         if self.cut is not None:
@@ -332,15 +340,12 @@ class Flow:
         kinds = {*(() if only else set(base.kinds) - gone), *writes,
                  *(k for k in self.keep if k in base.kinds or k == "image")}
         names = tuple(classes) if classes is not None else base.classes or self.classes
-        before = dict(base.supervision)
-        for more in (getattr(source, "unrecorded", {}), self.spent):
-            for kind, counts in more.items():
-                before[kind] = tuple(map(sum, zip(counts, before.get(kind, (0, 0, 0)))))
+        before = together(base.supervision, getattr(source, "unrecorded", {}), self.spent)
         inputs = {"input": base, **self.made_of}
         for joined in self._joined:
             inputs[joined.role] = joined.source.header
-            if joined.kinds is None:
-                before = larger(before, joined.source.header.supervision)
+            if joined.labels:
+                before = union(before, joined.source.header.supervision)
         some = self.wanted is not None or self.shard or self.only or self.keep_going
         if some or source.end is None and keys is not None:
             count = len(keys) if keys is not None and not self.keep_going else None
@@ -353,10 +358,12 @@ class Flow:
 
 
 def _make(step: Callable[[Record], Record], drop: frozenset[str], only: frozenset[str] | None,
-          record: Record) -> tuple[Packed, str, bool]:
-    """Work on one record and encode it, in a worker."""
+          counted: frozenset[str], record: Record) -> tuple[Packed, str, bool]:
+    """Work on one record and encode it, in a worker. counted: labels that the header has."""
     if not record.canonical:
         record.supervision = {**spent(record), **record.supervision}
+    for kind in counted:
+        record.supervision.pop(kind, None)
     result = step(record)
     for kind in drop:
         result.drop(kind)

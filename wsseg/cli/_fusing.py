@@ -13,11 +13,12 @@ from wsseg.cli._differ import turned
 from wsseg.cli._fusion import Plan, Stack
 from wsseg.cli._panoptic import instances, photo
 from wsseg.cli._parts import Whole
-from wsseg.cli._supervision import larger, spent
+from wsseg.cli._supervision import spent
 from wsseg.errors import RecordError
 from wsseg.io.codec import check_classes
 from wsseg.io.kinds import KINDS, background_id, kind_of
 from wsseg.io.record import Record
+from wsseg.io.supervision import union
 from wsseg.io.values import Boxes, InstanceMap, ScoreMap, Segment
 from wsseg.refine import constrain, fuse
 from wsseg.refine.fuse import IGNORE, Reason
@@ -379,8 +380,13 @@ def _pass_on(stack: Stack, limits: _Limits) -> None:
             else:
                 stack.set(kind, record.get(kind))
         if record is not stack.inputs[0]:
-            stack.supervision = larger(stack.supervision, record.supervision or (
+            stack.supervision = union(stack.supervision, record.supervision or (
                 {} if record.canonical else spent(record)))
     for kind, record in limits.used:
-        cost = record.supervision.get(kind) or spent(record)[kind]
-        stack.supervision = larger(stack.supervision, {kind: cost})
+        cost = record.supervision.get(kind)
+        if cost is None and not (record.canonical and kind in limits.plan.told):
+            cost = spent(record)[kind]
+        if cost is not None:
+            stack.supervision = union(stack.supervision, {kind: cost})
+    for kind in limits.plan.counted:
+        stack.supervision.pop(kind, None)

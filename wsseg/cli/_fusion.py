@@ -12,12 +12,13 @@ from wsseg.cli import _panoptic
 from wsseg.cli._flow import Flow
 from wsseg.cli._held import Held
 from wsseg.cli._parts import Wholes, size_of, whole
-from wsseg.cli._supervision import larger
+from wsseg.cli._supervision import carried
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.header import End, Header
 from wsseg.io.kinds import background_id
-from wsseg.io.record import Record, Supervision
+from wsseg.io.record import Record
 from wsseg.io.source import Source
+from wsseg.io.supervision import Labels, covered, kind_of_entry, union
 from wsseg.refine.fuse import LABEL_RULES, SOFT_RULES
 
 MAPS = ("score", "cam", "label", "instance")
@@ -26,8 +27,9 @@ MAPS = ("score", "cam", "label", "instance")
 @dataclass(frozen=True)
 class Plan:
     """What ws-fuse was asked for. order: kinds of an input, the preferred first; cams: scores
-    are activations; things: class ids, None for all but the background; the rest as in the
-    options of the same name."""
+    are activations; things: class ids, None for all but the background; told: kinds of labels
+    that the header names; counted: those that it has for all records; the rest as in the options
+    of the same name."""
 
     rule: str
     order: tuple[str, ...] = MAPS
@@ -47,6 +49,8 @@ class Plan:
     box_weight: float = 1.0
     global_weight: float = 1.0
     crf: Any = None
+    told: frozenset[str] = frozenset()
+    counted: frozenset[str] = frozenset()
 
     @property
     def soft(self) -> bool:
@@ -130,12 +134,9 @@ class _Row:
         return self._lead.end
 
     @property
-    def unrecorded(self) -> Supervision:
+    def unrecorded(self) -> dict[str, Labels]:
         """Supervision of whole inputs whose records do not say theirs."""
-        found: Supervision = {}
-        for source in self._sources:
-            found = larger(found, getattr(source, "unrecorded", {}))
-        return found
+        return union(*(getattr(source, "unrecorded", {}) for source in self._sources))
 
     def __iter__(self) -> Iterator[Record]:
         yield from self._lead
@@ -185,7 +186,9 @@ def prepare(flow: Flow, rule: str, weak: Sequence[str], options: dict[str, Any],
     lead = next((s for s in sources if not hasattr(s, "get")), sources[0])
     header = _header(lead, sources, labels)
     names = header.classes or flow.classes
-    plan = _plan(rule, options, sources, labels, names)
+    plan = replace(_plan(rule, options, sources, labels, names),
+                   told=frozenset(map(kind_of_entry, header.supervision)),
+                   counted=covered(header.supervision, map(carried, (*sources, *labels))))
     beside = {id(s): _Beside(s, lead.where) for s in (*sources, *labels) if s is not lead}
     where = tuple(s.where for s in sources)
     if sized is not None:
@@ -226,9 +229,8 @@ def _wholes(flow: Flow, rule: str, sources: Sequence[Source], sized: Source) -> 
 def _header(lead: Source, sources: Sequence[Source], labels: Sequence[Source]) -> Header:
     """Return a header that speaks for all inputs.
 
-    Its history is the first input's, after what the others' has besides. Its supervision is,
-    for each kind, the largest of each number: inputs made with labels of one kind are taken to
-    be made with the same labels. Raises UsageError for different classes.
+    Its history is the first input's, after what the others' has besides. Its supervision is the
+    union of theirs. Raises UsageError for different classes.
     """
     headers = [s.header for s in sources]
     named = [s for s in (*sources, *labels) if s.header.classes is not None]
@@ -239,11 +241,9 @@ def _header(lead: Source, sources: Sequence[Source], labels: Sequence[Source]) -
         history.update({e.get("id"): e for e in header.history})
     for entry in headers[0].history:
         history.pop(entry.get("id"), None)
-    supervision: dict[str, tuple[int, ...]] = {}
-    for header in (*headers, *(s.header for s in labels)):
-        supervision = larger(supervision, header.supervision)
     return replace(lead.header, kinds=tuple(sorted({k for h in headers for k in h.kinds})),
-                   classes=named[0].header.classes if named else None, supervision=supervision,
+                   classes=named[0].header.classes if named else None,
+                   supervision=union(*(s.header.supervision for s in (*sources, *labels))),
                    history=(*history.values(), *headers[0].history))
 
 

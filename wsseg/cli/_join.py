@@ -14,12 +14,17 @@ from wsseg.io.source import Source
 
 @dataclass
 class Join:
-    """Another place whose kinds are added to each record."""
+    """Another place whose kinds are added to each record, all where they are None."""
 
     source: Source
     role: str
     kinds: set[str] | None
     _records: Iterator[Record] | None = None
+
+    @property
+    def labels(self) -> bool:
+        """Whether what is added may be made of labels: all but photos."""
+        return self.kinds is None or bool(self.kinds - {"image"})
 
     def add(self, record: Record) -> None:
         if self.kinds is not None and self.kinds <= record.kinds():
@@ -30,9 +35,10 @@ class Join:
         record.join({s: m for s, m in other.members.items()
                      if self.kinds is None or kind_of(s) in self.kinds},
                     canonical=other.canonical)
-        if self.kinds is None:
-            theirs = other.supervision if other.canonical else spent(other)
-            record.supervision = {**theirs, **record.supervision}
+        theirs = other.supervision if other.canonical else spent(other)
+        record.supervision = {**{kind: numbers for kind, numbers in theirs.items()
+                                 if self.kinds is None or kind in self.kinds},
+                              **record.supervision}
 
     def finish(self) -> None:
         """Raise IncompleteError unless the place is complete."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from wsseg.cli._flow import Flow
 from wsseg.cli._held import catalogue
-from wsseg.cli._supervision import larger, spent
+from wsseg.cli._supervision import carried, spent as labelled
 from wsseg.errors import RecordError, UsageError
-from wsseg.io.header import Header
+from wsseg.io.header import Header, Total
 from wsseg.io.photo import exif_orientation, photo_size
 from wsseg.io.source import Catalogue
+from wsseg.io.supervision import Labels, covered, kind_of_entry, together, without
 from wsseg.train.objective import METHODS
 from wsseg.train.samples import MAPS, Samples
 
@@ -22,11 +23,21 @@ _PNG = b"\x89PNG"  # would be decoded to the end in search of EXIF data
 
 @dataclass
 class Labelled:
-    """One place to train on. spent: the labels in it, as kind -> (images, classes, objects)."""
+    """One place to train on. own: the labels that the records used carry, KIND@DIGEST ->
+    (images, classes, objects); every: those of all records of the place, None if not known."""
 
     samples: Samples
     header: Header
-    spent: dict[str, tuple[int, ...]]
+    own: dict[str, Labels]
+    every: dict[str, Labels] | None
+
+
+def spent(parts: Iterable[Labelled], *more: Mapping[str, Labels]) -> dict[str, Labels]:
+    """Return the labels that are behind places: their records', those behind the records, and
+    more that was spent beside them."""
+    parts = list(parts)
+    before = together(*(part.header.supervision for part in parts), *more)
+    return together(before, *(without(part.own, covered(before, [part.every])) for part in parts))
 
 
 def choose_kind(source: Catalogue, wanted: Sequence[str], given: str | None) -> str:
@@ -74,7 +85,7 @@ class Checker:
             there = set(self._photos.keys())
             self._drop(samples, [k for k in samples.keys if k not in there],
                        f"without a photo in {self._photos.where}")
-        total: dict[str, tuple[int, ...]] = {}
+        total = Total()
         bad: dict[str, str] = {}
         with self._flow.env.bar(len(samples)) as bar, ThreadPoolExecutor(self._flow.jobs) as pool:
             def look(key: str):
@@ -90,15 +101,14 @@ class Checker:
                         raise RecordError(f"{key}: {found}")
                     bad[key] = found
                     continue
-                for kind, numbers in found.items():
-                    total[kind] = tuple(map(sum, zip(total.get(kind, (0, 0, 0)), (1, *numbers))))
+                total.label(key, found)
         for key, message in bad.items():
             self._flow.env.say(f"{key}: {message}")
         self._flow.failed += len(bad)
         samples.keys = [k for k in samples.keys if k not in bad]
         if not len(samples):
             raise UsageError(f"{source.where}: nothing to train on")
-        return Labelled(samples, source.header, larger(total, source.header.supervision))
+        return Labelled(samples, source.header, total.given, carried(source))
 
     def _drop(self, samples: Samples, lacking: Sequence[str], what: str) -> None:
         if not lacking:
@@ -122,8 +132,10 @@ class Checker:
         samples.read(record, _Shape(photo_size(data)))
         if record.canonical and (record.supervision or samples.use in MAPS):
             return record.supervision
-        counted = spent(record, truth=truth and samples.use in (*MAPS, "instance"))
         kept = {"label": "masks", "instance": "masks"}.get(samples.use, samples.use)
+        if record.canonical and kept in map(kind_of_entry, samples.source.header.supervision):
+            return {}  # counted there
+        counted = labelled(record, truth=truth and samples.use in (*MAPS, "instance"))
         return {kept: counted[kept]} if kept in counted else {}
 
 

@@ -12,6 +12,7 @@ from wsseg.cli._crops import window
 from wsseg.errors import RecordError
 from wsseg.io.record import Record
 from wsseg.io.source import Catalogue, Source
+from wsseg.io.supervision import together
 
 IGNORE = 255
 SHARE = (400 / 1024, 500 / 2048)  #: of height and width, where the place does not say
@@ -75,9 +76,7 @@ class Wholes:
         self.share = next((tuple(e["parameters"]["crop_share"])
                            for e in reversed(source.header.history)
                            if "crop_share" in e.get("parameters", {})), SHARE)
-        spent = dict(source.header.supervision)
-        for kind, numbers in (source.end.supervision if source.end else {}).items():
-            spent[kind] = tuple(map(sum, zip(numbers, spent.get(kind, (0, 0, 0)))))
+        spent = together(source.header.supervision, source.end.given if source.end else {})
         self.header = replace(source.header, count=len(self._parts), supervision=spent)
 
     def keys(self) -> Sequence[str]:

@@ -118,7 +118,7 @@ class _Photos:
     @property
     def end(self) -> End | None:
         end = self._source.end
-        return None if end is None else replace(end, supervision={})
+        return None if end is None else replace(end, supervision={}, labelled={})
 
     def __iter__(self) -> Iterator[Record]:
         return map(self._bare, self._source)

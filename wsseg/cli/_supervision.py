@@ -1,4 +1,5 @@
-"""How much a person labelled: what a record's supervision is counted from."""
+"""How much a person labelled: what a record's supervision is counted from. What of it adds up is
+said in ``io.supervision``."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import numpy as np
 
 from wsseg.io.kinds import WEAK, background_id
 from wsseg.io.record import Record, Supervision
+from wsseg.io.source import Source
+from wsseg.io.supervision import Labels
 
 
 def spent(record: Record, *, truth: bool = False) -> Supervision:
@@ -23,11 +26,13 @@ def spent(record: Record, *, truth: bool = False) -> Supervision:
     return result
 
 
-def larger(ours: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]]
-           ) -> dict[str, tuple[int, ...]]:
-    """Return the labels spent on two inputs, for each kind the larger of each number: where both
-    name a kind, they usually mean the same labels."""
-    return {**ours, **{k: tuple(map(max, n, ours.get(k, n))) for k, n in theirs.items()}}
+def carried(source: Source) -> dict[str, Labels] | None:
+    """Return the labels that the records of a place carry in all, None if that is not known, as
+    of a stream. A foreign folder of photos carries none."""
+    if source.end is not None:
+        return source.end.given
+    foreign = not getattr(source, "canonical", True)
+    return {} if foreign and not {*source.header.kinds} & {*WEAK} else None
 
 
 def count_masks(record: Record, min_area: int = 16) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 from wsseg.cli._fusion import _things
 from wsseg.cli._labelled import catalogue
 from wsseg.cli._panoptic import instances
-from wsseg.cli._supervision import larger
 from wsseg.cli._train_places import Data, read
 from wsseg.cli._training import Task
 from wsseg.cli._validation import groups
 from wsseg.errors import UsageError
 from wsseg.io.kinds import background_id
+from wsseg.io.supervision import Labels, union
 from wsseg.io.values import InstanceMap, ScoreMap
 from wsseg.metrics.overlaps import Regions, map_regions
 from wsseg.metrics.panoptic import panoptic_counts, panoptic_score
@@ -70,11 +70,9 @@ class Instance(Task):
         net = build(InstanceSpec(segment, tuple(self._things(data.names)), o["crf_iterations"]))
         return net, load_init(net.segmenter, o["init"])
 
-    def card(self, data: Data) -> dict[str, Any]:
-        if self._found is None:
-            return {}
-        spent = larger(data.supervision, self._found.header.supervision)
-        return {"supervision": {k: list(v) for k, v in spent.items()}}
+    def spent(self, data: Data, *more: Mapping[str, Labels]) -> dict[str, Labels]:
+        found = super().spent(data, *more)
+        return found if self._found is None else union(found, self._found.header.supervision)
 
     def objective(self, net: Any, data: Data) -> Any:
         return InstanceObjective(net, stride=self.options["crf_stride"],

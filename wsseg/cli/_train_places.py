@@ -8,9 +8,10 @@ from typing import Any
 
 from wsseg.cli._differ import refuse_other_classes
 from wsseg.cli._flow import Flow
-from wsseg.cli._labelled import Checker, Labelled, catalogue, choose_kind, strong
+from wsseg.cli._labelled import Checker, Labelled, catalogue, choose_kind, spent, strong
 from wsseg.errors import UsageError
 from wsseg.io.source import Catalogue
+from wsseg.io.supervision import Labels
 from wsseg.train.samples import Samples
 
 
@@ -22,14 +23,9 @@ class Data:
     names: tuple[str, ...]
     val: Labelled | None
 
-    @property
-    def supervision(self) -> dict[str, tuple[int, ...]]:
-        """Labels spent on all parts."""
-        total: dict[str, tuple[int, ...]] = {}
-        for part in self.parts.values():
-            for kind, numbers in part.spent.items():
-                total[kind] = tuple(map(sum, zip(total.get(kind, (0, 0, 0)), numbers)))
-        return total
+    def spent(self, *more: Mapping[str, Labels]) -> dict[str, Labels]:
+        """Labels spent on all parts, and more that were spent beside them."""
+        return spent(self.parts.values(), *more)
 
 
 def read(flow: Flow, options: Mapping[str, Any], *, first: Sequence[str], weak: Sequence[str],

@@ -13,13 +13,13 @@ import click
 
 from wsseg import __version__
 from wsseg.cli._flow import Flow
-from wsseg.cli._labelled import Labelled
-from wsseg.cli._supervision import larger
+from wsseg.cli._labelled import Labelled, spent
 from wsseg.cli._tasks import TASKS, foreign, refuse_foreign, resolve
 from wsseg.cli._train_places import Data
 from wsseg.errors import ExitStatus, UsageError, WssegError
-from wsseg.io.header import history_entry
-from wsseg.nets.model import model_bytes
+from wsseg.io.header import Header, history_entry
+from wsseg.io.supervision import Labels, union
+from wsseg.nets.model import find_card, model_bytes
 from wsseg.train.augment import Augment
 from wsseg.train.distributed import (join_group, leave_group, pick_device, placed, use_bf16,
                                      wrapped)
@@ -77,9 +77,9 @@ class Task:
     def compile(self, net: Any) -> None:
         net.compile()
 
-    def card(self, data: Data) -> dict[str, Any]:
-        """Return more for the model's card."""
-        return {}
+    def spent(self, data: Data, *more: Mapping[str, Labels]) -> dict[str, Labels]:
+        """Return the labels spent on all that is trained on, and more beside it."""
+        return data.spent(*more)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs of the task, plain numbers, lists and tensors."""
@@ -135,6 +135,7 @@ class Training:
         loader = task.loader(data, sampler, rank, world)
         bf16 = use_bf16(o["precision"], device)
         net, self.init = task.net(data)
+        self.origin = find_card(o["init"])
         self.net = placed(net, device)
         objective = task.objective(self.net, data)
         if o["compiled"]:
@@ -276,21 +277,21 @@ class Training:
         """The net with its card, as bytes."""
         flow, data = self.flow, self.data
         headers = {name: part.header for name, part in data.parts.items()}
+        origin = self.origin or {"supervision": {}, "history": []}
+        headers["init"] = Header(history=tuple(e for e in origin["history"] if "id" in e))
         entry = history_entry(flow.tool, __version__, flow.arguments, flow.parameters,
                               {r: h for r, h in headers.items() if h.history})
         earlier = [e for h in headers.values() for e in h.history]
-        supervision = data.supervision
+        supervision = self.task.spent(data, origin["supervision"])
+        if data.val is not None and self.options["select"] == "best":
+            supervision = union(supervision, spent([data.val]))  # it was chosen by them
         card = {"task": self.options["task"], "classes": list(data.names), "init": self.init,
                 "step": step,
                 "images": {n: len(p.samples) for n, p in data.parts.items()},
                 "supervision": {k: list(v) for k, v in supervision.items()},
                 "history": [*{e["id"]: e for e in earlier}.values(), entry]}
-        card |= self.task.card(data)
         if data.val is not None:
-            card["validation"] = {k: list(v) for k, v in data.val.spent.items()}
-            if self.options["select"] == "best":  # chosen by them, so they were used
-                card["supervision"] = {k: list(v) for k, v in larger(
-                    supervision, data.val.spent).items()}
+            card["validation"] = {k: list(v) for k, v in spent([data.val]).items()}
         return model_bytes(self.net, card)
 
     def _summary(self, step: int, minutes: float, done: bool = True) -> dict[str, Any]:

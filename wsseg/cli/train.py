@@ -51,8 +51,9 @@ _NET = (
     click.option("--shared", type=click.IntRange(0, 8), default=3, show_default=True,
                  help="dual: convolutions that both share (n)."),
     click.option("--init", default="imagenet", show_default=True, metavar="imagenet|none|FILE",
-                 help="Weights to start from. With --head fcn also a classifier of these classes "
-                 "(--task classify), all of it."),
+                 help="Weights to start from; the labels behind a model of wsseg count as used. "
+                 "With --head fcn also a classifier of these classes (--task classify), all of "
+                 "it."),
 )
 _WEAK = (
     click.option("--em-bias", type=(_NUMBER, _NUMBER), default=(5., 3.), show_default=True,

@@ -137,11 +137,9 @@ class FolderSource:
         if not path.exists():
             return {}  # a tar unpacked by another program
         found = read_journal(path)
-        for digest, supervision in found.values():
-            total.add(digest, supervision)
-        seen = total.end(self.header)
-        if (seen.records, seen.digest, seen.supervision) != (self.end.records, self.end.digest,
-                                                             self.end.supervision):
+        for key, (digest, supervision) in found.items():
+            total.add(key, digest, supervision)
+        if not self.end.agrees(total.end(self.header)):
             raise WssegError(f"{path} is damaged: it is not what was written")
         return found
 
@@ -149,7 +147,7 @@ class FolderSource:
     def unrecorded(self) -> dict[str, tuple[int, ...]]:
         """Supervision of the whole place where its records do not say theirs."""
         lost = self.end is not None and not (self.root / RECORDS).exists()
-        return self.end.supervision if lost else {}
+        return self.end.given if lost else {}
 
     def __iter__(self) -> Iterator[Record]:
         for key in self._keys:

@@ -9,6 +9,7 @@ from typing import Any
 from wsseg.errors import IncompleteError, RecordError, WssegError
 from wsseg.io import jsons
 from wsseg.io.record import Supervision
+from wsseg.io.supervision import digest_of, is_entry, number_of
 
 FORMAT = 1
 
@@ -19,8 +20,8 @@ class Header:
 
     kinds: kinds its records hold, sorted, () if unknown; classes: class names, index = id;
     count: number of records if known; history: one entry per tool, oldest first; supervision:
-    labels already spent on what made these records (a trained model), as kind -> [images,
-    classes, objects].
+    labels already spent on what made these records (a trained model), KIND or KIND@DIGEST ->
+    [images, classes, objects], as in ``io.supervision``.
     """
 
     kinds: tuple[str, ...] = ()
@@ -94,16 +95,17 @@ def _is_count(value: Any) -> bool:
 
 
 def _load_supervision(value: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
-    for numbers in value.values():
-        if len(numbers) != 3 or not all(map(_is_count, numbers)):
-            raise ValueError(f"supervision {numbers}")
+    for entry, numbers in value.items():
+        if len(numbers) != 3 or not all(map(_is_count, numbers)) or not is_entry(entry):
+            raise ValueError(f"supervision {entry} {numbers}")
     return {kind: tuple(numbers) for kind, numbers in value.items()}
 
 
 class Total:
     """Running totals of a place, independent of the order of its records.
 
-    The digest is the sum of the records' SHA-256 modulo 2**256: shards add up exactly.
+    The digest is the sum of the records' SHA-256 modulo 2**256: shards add up exactly. So do
+    the sums of the keys of the records that carry each kind of label.
     """
 
     def __init__(self) -> None:
@@ -111,17 +113,29 @@ class Total:
         self.failed = 0
         self.sum = 0
         self.supervision: dict[str, tuple[int, ...]] = {}
+        self.keys: dict[str, int] = {}
 
-    def add(self, digest: str, supervision: Supervision) -> None:
+    def add(self, key: str, digest: str, supervision: Supervision) -> None:
         self.records += 1
         self.sum = (self.sum + int(digest, 16)) % (1 << 256)
+        self.label(key, supervision)
+
+    def label(self, key: str, supervision: Supervision) -> None:
+        """Add the labels of a record alone."""
+        number = number_of(key) if supervision else 0
         for kind, (classes, objects) in supervision.items():
             images, c, o = self.supervision.get(kind, (0, 0, 0))
             self.supervision[kind] = (images + 1, c + classes, o + objects)
+            self.keys[kind] = self.keys.get(kind, 0) + number
+
+    @property
+    def given(self) -> dict[str, tuple[int, ...]]:
+        """KIND@DIGEST -> (images, classes, objects) of all labels."""
+        return {f"{k}@{digest_of(self.keys[k])}": n for k, n in self.supervision.items()}
 
     def end(self, header: Header, error: str | None = None) -> End:
         return End(self.records, self.failed, f"sha256sum:{self.sum:064x}", header.digest,
-                   dict(self.supervision), error)
+                   dict(self.supervision), error, {k: digest_of(n) for k, n in self.keys.items()})
 
 
 @dataclass(frozen=True)
@@ -130,7 +144,8 @@ class End:
 
     digest: sum of the records' digests; header: digest of the header; supervision: kind ->
     (images, classes, objects), summed over the records; error: why the writer stopped, which
-    makes the place incomplete after all.
+    makes the place incomplete after all; labelled: kind -> digest of the keys of the records that
+    carry it, empty for a place that was written before there were such.
     """
 
     records: int
@@ -139,12 +154,21 @@ class End:
     header: str
     supervision: dict[str, tuple[int, ...]] = field(default_factory=dict)
     error: str | None = None
+    labelled: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, tuple[int, ...]]:
+        """The labels that the records themselves carry, KIND@DIGEST where that is known."""
+        return {f"{k}@{self.labelled[k]}" if k in self.labelled else k: n
+                for k, n in self.supervision.items()}
 
     def dump(self) -> bytes:
         """Return the bytes of ``__wsseg__/end.json``."""
         value: dict[str, Any] = {"records": self.records, "failed": self.failed,
                                  "digest": self.digest, "header": self.header,
                                  "supervision": {k: list(v) for k, v in self.supervision.items()}}
+        if self.labelled:
+            value["labelled"] = dict(self.labelled)
         if self.error is not None:
             value["error"] = self.error
         return jsons.dump(value, indent=1)
@@ -158,10 +182,18 @@ class End:
                     and all(isinstance(value[name], str) for name in ("digest", "header"))
                     and isinstance(value.get("error", ""), str)):
                 raise TypeError("a number or text of another type")
+            labelled = dict(value.get("labelled", {}))
+            if not all(is_entry(f"{k}@{digest}") for k, digest in labelled.items()):
+                raise ValueError(f"labelled {labelled}")
             return End(value["records"], value["failed"], value["digest"], value["header"],
-                       _load_supervision(value["supervision"]), value.get("error"))
+                       _load_supervision(value["supervision"]), value.get("error"), labelled)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(f"bad wsseg end ({error!r})") from None
+
+    def agrees(self, seen: End) -> bool:
+        """Whether the records that were seen are those that were written."""
+        return (seen.records, seen.digest, seen.supervision) == (
+            self.records, self.digest, self.supervision) and self.labelled in ({}, seen.labelled)
 
     def check_header(self, header: Header) -> None:
         """Raise RecordError unless this is the header that was written."""
@@ -177,7 +209,6 @@ class End:
         if seen.records != self.records:
             raise IncompleteError(f"{where} is incomplete: it holds {seen.records} of "
                                   f"{self.records} records")
-        if (seen.digest, seen.header, seen.supervision) != (self.digest, self.header,
-                                                            self.supervision):
+        if seen.header != self.header or not self.agrees(seen):
             raise WssegError(f"{where} is damaged: header or records are not those that "
                              "were written (wrong digest)")

@@ -21,6 +21,7 @@ from wsseg.io.photo import photo_size
 from wsseg.io.png import SIGNATURE
 from wsseg.io.record import FileMember, Record, Supervision
 from wsseg.io.source import Source
+from wsseg.io.supervision import by_kind
 
 _SAMPLE = {"directory": 100, "foreign directory": 100, "HDF5 file": 16}
 _DECODED = 8  # records without a picture that are decoded to see their size
@@ -105,9 +106,8 @@ class Survey:
     def facts(self, cut: str | None) -> dict[str, Any]:
         """Return what is known of the place as JSON holds it. cut: why it is incomplete."""
         header, end = self._source.header, self._source.end
-        spent = {k: list(v) for k, v in header.supervision.items()}
-        for kind, labels in end.supervision.items() if end else ():
-            spent[kind] = list(map(sum, zip(labels, spent.get(kind, (0, 0, 0)))))
+        spent = {k: list(v) for k, v in by_kind(header.supervision,
+                                                end.given if end else {}).items()}
         sizes = {"low": list(self._low), "high": list(self._high), "of": self._sized} \
             if self._low and self._high else None
         return {"place": self._source.where, "form": self._form, "why": cut,
@@ -237,7 +237,7 @@ class Audit:
     def take(self, seen: Seen) -> str | None:
         """Add a record that was decoded; return what is wrong with it all the same."""
         self._seen.add(seen.key)
-        self._total.add(seen.digest or "0", seen.supervision)
+        self._total.add(seen.key, seen.digest or "0", seen.supervision)
         if self._listed is None or self._listed.get(seen.key) == seen.digest:
             return None
         return self._fault(f"{seen.key}: " + (

@@ -156,7 +156,7 @@ class StreamSource:
             raise WssegError(f"{self.where} is damaged: {record.key} is not what was written "
                              "(wrong digest)")
         record.expected = None
-        self._total.add(digest, record.supervision)
+        self._total.add(record.key, digest, record.supervision)
         return record
 
     def _finish(self, info: tarfile.TarInfo) -> None:

@@ -2,7 +2,7 @@
 
 The card is JSON under the key ``wsseg`` of the format's metadata: what the net is for (``task``)
 and is (``net``, the task's spec), its class names, how it was trained, the supervision spent on it
-and its history. Any reader of safetensors can read the weights.
+(as in ``io.supervision``) and its history. Any reader of safetensors can read the weights.
 """
 
 from __future__ import annotations
@@ -110,6 +110,14 @@ def read_card(path: str | Path) -> dict[str, Any]:
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise WssegError(f"{path}: its card is damaged ({error})") from None
     return card
+
+
+def find_card(init: str) -> dict[str, Any] | None:
+    """Return the card of what a net starts from, None where that is no model of wsseg."""
+    if not init.endswith(".safetensors"):
+        return None
+    metadata = read_header(init).get("__metadata__")
+    return read_card(init) if isinstance(metadata, dict) and "wsseg" in metadata else None
 
 
 def _all(values: Any, kind: type, each: type) -> bool:

@@ -16,6 +16,7 @@ from string import Template
 from typing import Any
 
 from wsseg import __version__
+from wsseg.io.supervision import by_kind
 from wsseg.view import tables
 from wsseg.view.colours import Colour
 from wsseg.view.heat import heat_table
@@ -111,7 +112,7 @@ class Page:
 
     def _sections(self) -> str:
         steps = {name: s.header.history for name, s in self.places.items()}
-        spent = {name: {**s.header.supervision, **(s.end.supervision if s.end else {})}
+        spent = {name: by_kind(s.header.supervision, s.end.given if s.end else {})
                  for name, s in self.places.items()}
         cards = (tables.card("Scores", tables.scores(self.measured), wide=True)
                  if self.measured is not None else "",
