@@ -71,9 +71,6 @@ $(call objects,w-plain-$(RSIS_LAST),$(OUT)/subsets/.done,$(call SOME_OF,$(RSIS_L
 define pseudo_objects
 $(RSIS_N:%=$(OUT)/drawn-%-$(1).tar): $(OUT)/drawn-%-$(1).tar: $(OUT)/r-%-$(1)/model.safetensors $(OUT)/rest-%-$(1).txt
 	$$(DRAW) $$@ --keys $(OUT)/rest-$$*-$(1).txt --write instance
-$(RSIS_N:%=$(OUT)/ap/gr-%-$(1).cost.json): $(OUT)/ap/gr-%-$(1).cost.json: $(OUT)/drawn-%-$(1).tar
-	mkdir -p $$(@D)
-	ws-budget cost $$< --json > $$@
 $(OUT)/m-%-$(1).txt: $(OUT)/rest-$(RSIS_LAST)-$(1).txt
 	$$(call choose,$$*)
 $(OUT)/r-$(RSIS_LAST).tags-$(1).tar $(OUT)/r-$(RSIS_LAST).counts-$(1).tar: \
@@ -89,9 +86,6 @@ endef
 define told
 $(OUT)/told-$(1)-$(2)-$(3).tar: $(OUT)/w-$(1)-$(3)/model.safetensors $(OUT)/m-$(2)-$(3).txt $(OUT)/counts.tar
 	$$(DRAW) $$@ $(OUT)/counts.tar --keys $(OUT)/m-$(2)-$(3).txt --write instance
-$(OUT)/ap/gw-$(1)-$(2)-$(3).cost.json: $(OUT)/told-$(1)-$(2)-$(3).tar
-	mkdir -p $$(@D)
-	ws-budget cost $$< --json > $$@
 endef
 $(eval $(foreach row,$(sort $(filter gw-%,$(TABLE5)) $(M:%=gw-$(WEAK_N)-%)),\
   $(call mixed,$(word 2,$(subst -, ,$(row))),$(word 3,$(subst -, ,$(row))))))
@@ -119,12 +113,11 @@ $(eval $(call ap_table,figure5-rows,$(RG)))
 $(eval $(call ap_table,figure9,$(RSIS_N:%=r-%) $(RSIS_N:%=w-%)))
 $(eval $(call ap_table,figure11,$(M:%=gw-$(WEAK_N)-%)))
 ap = $(foreach name,$(1),$(SEEDS:%=$(OUT)/ap/$(name)-%.json))
-ap_costs = $(call costs,$(1:%=ap/%))
 GW := $(sort $(filter gw-%,$(TABLE5)) $(M:%=gw-$(WEAK_N)-%))
 .PHONY: figure5 figure6 check-instances
-figure5: $(call ap,$(RG)) $(call ap_costs,$(RSIS_N:%=gr-%))
+figure5: $(call ap,$(RG))
 	ws-budget curve $^ $(PAPER) --plot $(OUT)/figure5.svg
-figure6: $(call ap,$(RSIS_N:%=gr-%) $(GW)) $(call ap_costs,$(RSIS_N:%=gr-%) $(GW))
+figure6: $(call ap,$(RSIS_N:%=gr-%) $(GW))
 	ws-budget curve $^ $(if $(PAPER),others-instances.csv) $(PAPER) --plot $(OUT)/figure6.svg
 check-instances: $(foreach name,table3 table4a table4b table5 figure5-rows figure9 figure11,$(OUT)/$(name).json)
 	$(CHECK)
