@@ -190,6 +190,14 @@ def test_either_side_may_come_from_a_pipe(words, place, tmp_path):
     assert json.loads(done.stdout)["miou"] == 1 and json.loads(done.stdout)["records"] == 6
 
 
+def test_a_pipe_that_breaks_off_before_its_first_record_is_incomplete(place, tmp_path):
+    place("t", "label")
+    stream = conftest.run(["ws-cat", "t"], cwd=tmp_path).stdout
+    start = stream[:stream.index(b"img000")]
+    done = conftest.run(["ws-eval", "-", "t"], stdin=start, cwd=tmp_path, code=4)
+    assert b"breaks off after 0 records" in done.stderr
+
+
 def test_folders_of_masks_are_scored_with_the_names_that_are_given(tmp_path):
     for name, shift in (("t", 0), ("p", 3)):
         (tmp_path / name).mkdir()

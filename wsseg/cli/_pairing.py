@@ -9,7 +9,7 @@ from typing import Any
 
 from wsseg.cli._differ import refuse_other_classes
 from wsseg.cli._flow import Flow
-from wsseg.errors import UsageError
+from wsseg.errors import IncompleteError, UsageError
 from wsseg.io.folder import FolderSource
 from wsseg.io.record import Record
 from wsseg.io.source import Source
@@ -84,7 +84,7 @@ def compare(flow: Flow, missing: str, make_step: MakeStep, take: Callable[[Any],
     flow: its inputs are the prediction and the truth. make_step: the step returns the key and
     what it found; take: is given that, in the order of ``Scope.keys``. Raises UsageError when
     there is no record, unless it is a shard that has none, or when the places' class names
-    disagree.
+    disagree; IncompleteError for an input that breaks off before its first record.
     """
     prediction, truth = (flow.open(place, as_kind="label") for place in flow.inputs)
     refuse_other_classes(prediction, truth)
@@ -107,6 +107,8 @@ def compare(flow: Flow, missing: str, make_step: MakeStep, take: Callable[[Any],
             unscored = 0
     if hasattr(prediction, "get"):
         untrue = len(set(flow.selected(prediction)) - set(taker.keys))
+    if not taker.keys and flow.cut is not None:
+        raise IncompleteError(flow.cut)
     if not taker.keys and (flow.failed or unscored or untrue or not flow.shard):
         raise UsageError("no record was scored" + ("" if flow.failed else ": do "
                          f"{prediction.where} and {truth.where} hold the same keys?"))
