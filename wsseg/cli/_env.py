@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 from wsseg.errors import WssegError, printable
-
 
 #: Least verbosity at which a line is shown: -q hides the progress bar, -qq notes, and nothing
 #: an error.

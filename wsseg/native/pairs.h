@@ -26,18 +26,6 @@ ssize_t first(uint64_t odd) {
   return __builtin_ctzll(odd) / (8 * sizeof(T));
 }
 
-// How many of the pixels in the next eight bytes are not odd.
-template <class T>
-ssize_t same(const T* t, const T* p, T a, T b) {
-  constexpr ssize_t count = 8 / sizeof(T);
-  const uint64_t ones = sizeof(T) == 1 ? 0x0101010101010101u : 0x0001000100010001u;
-  uint64_t x, y;
-  std::memcpy(&x, t, 8);
-  std::memcpy(&y, p, 8);
-  const uint64_t odd = (x ^ ones * a) | (y ^ ones * b);
-  return odd ? first<T>(odd) : count;
-}
-
 // Eight bytes full of one value, and eight bytes from memory.
 template <class T>
 uint64_t repeated(T value) {
@@ -50,19 +38,26 @@ inline uint64_t word(const void* at) {
   return value;
 }
 
+// How many of the pixels in the next eight bytes are not odd.
+template <class T>
+ssize_t same(const T* t, const T* p, T a, T b) {
+  const uint64_t odd = (word(t) ^ repeated(a)) | (word(p) ^ repeated(b));
+  return odd ? first<T>(odd) : 8 / sizeof(T);
+}
+
 // Calls found(truth, prediction, length) for every run.
 template <class T, class Found>
 void runs(const T* t, const T* p, ssize_t n, Found found) {
-  constexpr ssize_t word = 8 / sizeof(T);
+  constexpr ssize_t step = 8 / sizeof(T);
   for (ssize_t i = 0; i < n;) {
     const T a = t[i], b = p[i];
     const ssize_t start = i++;
-    ssize_t more = word;
-    while (i + word <= n && (more = same(t + i, p + i, a, b)) == word) {
-      i += word;
+    ssize_t more = step;
+    while (i + step <= n && (more = same(t + i, p + i, a, b)) == step) {
+      i += step;
       while (i + kBlock <= n && flat(t + i, p + i, a, b)) i += kBlock;
     }
-    if (i + word <= n) {
+    if (i + step <= n) {
       i += more;
     } else {
       while (i < n && t[i] == a && p[i] == b) ++i;
