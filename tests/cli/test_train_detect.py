@@ -74,6 +74,19 @@ def test_it_learns_to_find_coloured_rectangles(runner):
     assert runner.log()[-1]["val_ap50"] > .25, runner.log()
 
 
+def test_scales_and_mirror_images_are_looked_at_too(runner):
+    runner.train("weak", quick=QUICK)
+    more = ("--least-score", "0", "--most", "5")
+    boxes = {}
+    for name, words in {"once": (), "twice": ("--scales", "1,2", "--flip")}.items():
+        runner.predict("run", "--images", "val", "-o", name, *more, *words)
+        source = open_source(str(runner.folder / name))
+        boxes[name] = [source.get(key).get("boxes") for key in source.keys()]
+    assert all(len(b.classes) == 5 for found in boxes.values() for b in found)
+    for a, b in zip(boxes["once"], boxes["twice"]):
+        assert b.scores.min() >= a.scores.min() and not np.array_equal(a.xyxy, b.xyxy)
+
+
 def test_images_without_boxes_can_be_learnt_from(runner):
     records = [make_record(i, "image") for i in range(4)]
     for record in records:
@@ -96,7 +109,7 @@ def test_what_cannot_be_trained_is_refused(runner, words, message):
 
 def test_options_of_another_net_are_refused(runner):
     runner.train("weak", quick=(*QUICK, "--iterations", "1"))
-    for words in (("--flip",), ("--write", "label"), ("--tags",), ("--scales", "1,2")):
+    for words in (("--write", "label"), ("--tags",), ("--branch", "weak")):
         told = runner.predict("run", "--images", "val", "-o", "x", *words, code=ExitStatus.USAGE)
         assert f"{words[0]} is not for a detector" in told.err
     assert "--fpn is not for --task segment" in runner.refused("strong", "--fpn", out="o")

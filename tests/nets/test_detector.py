@@ -108,6 +108,42 @@ def test_a_batch_is_what_its_photos_are_alone(tiny):
             assert np.allclose(a, b, atol=1e-4)
 
 
+def joined(found: list, most: int) -> list[tuple]:
+    """Greedy suppression among boxes of one class, one at a time."""
+    kept: list[tuple] = []
+    for box, cls, score in sorted(found, key=lambda one: -one[2]):
+        for other, own, _ in kept:
+            low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
+            meet = (high - low).clip(0).prod()
+            area = sum((b[2:] - b[:2]).prod() for b in (box, other))
+            if cls == own and meet / (area - meet) > .5:
+                break
+        else:
+            kept.append((box, cls, score))
+    return kept[:most]
+
+
+def test_boxes_of_all_views_come_back_into_the_photo_and_the_best_stay(tiny):
+    net, photo = small().eval(), images(1, 64, 96, 3)
+    normal = net.normalise(torch.from_numpy(photo).permute(0, 3, 1, 2))
+    twice = torch.nn.functional.interpolate(normal, scale_factor=2, mode="bilinear")
+    every = []
+    with torch.no_grad():
+        for view, factor, mirrored in ((normal, 1, False), (normal.flip(3), 1, True),
+                                       (twice, 2, False), (twice.flip(3), 2, True)):
+            for box, cls, score in zip(*(part.double().numpy() for part in net(view)[0])):
+                x0, y0, x1, y1 = box / factor
+                box = np.array([96 - x1, y0, 96 - x0, y1] if mirrored else [x0, y0, x1, y1])
+                if (box[2:] - box[:2] >= 1).all():
+                    every.append((box, cls, score))
+    want = joined(every, 30)
+    boxes, classes, scores = detect(net, photo, CPU, most=30, scales=(1, 2), flip=True)[0]
+    assert len(scores) == len(want) == 30
+    assert np.allclose(scores, [score for _, _, score in want], atol=1e-5)
+    assert np.allclose(boxes, [box for box, _, _ in want], atol=1e-2)
+    assert classes.tolist() == [cls for _, cls, _ in want]
+
+
 def test_the_levels_of_a_pyramid_have_the_strides_of_its_anchors():
     net = build(DetectorSpec("efficientnet-lite0", 2, True, 32, width=16)).eval()
     with torch.no_grad():

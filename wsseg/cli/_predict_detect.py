@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.cli._flow import Flow
-from wsseg.cli._predicting import Model, photos_source, same
+from wsseg.cli._predicting import Model, photos_source, same, scales_of
 from wsseg.errors import ExitStatus, UsageError
 from wsseg.io.values import Boxes
 from wsseg.nets.detector import detect
 from wsseg.train.distributed import use_bf16
 
 #: Options of ws-predict that a detector has no use for.
-FOREIGN = ("write", "tags", "scales", "flip", "branch", "as_classes")
+FOREIGN = ("write", "tags", "branch", "as_classes")
 
 #: What options of ws-predict are where they were not given.
 _DEFAULTS = {"write": "both", "tags": False, "scales": "1", "flip": False, "branch": "strong",
@@ -33,11 +33,13 @@ def run(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
     refuse(options, FOREIGN, f"a detector ({path})")
     model = Model.open(flow, path, options, "detect")
     bf16 = use_bf16(options["precision"], model.device)
+    scales = scales_of(options["scales"])
     least = .05 if options["least_score"] is None else options["least_score"]
 
     def maps(photos, records):
         found = detect(model.net, photos, model.device, least=least,
-                       most=options["most"] or 100, bf16=bf16)
+                       most=options["most"] or 100, scales=scales, flip=options["flip"],
+                       bf16=bf16)
         return [{"boxes": Boxes(xyxy, classes, photos.shape[1:3], scores)}
                 for xyxy, classes, scores in found]
 

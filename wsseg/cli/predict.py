@@ -18,7 +18,8 @@ from wsseg.cli._command import tool
 @click.option("--counts", is_flag=True, help="RSIS: only classes of a record's counts, and the "
               "first so many objects. W-RSIS always goes by them, or else by --tags.")
 @click.option("--scales", default="1", show_default=True, metavar="S,S,...",
-              help="Average over these scales of the photo.")
+              help="Average over these scales of the photo; a detector joins what it finds at "
+              "each.")
 @click.option("--flip", is_flag=True, help="And over its mirror image.")
 @click.option("--branch", type=click.Choice(["strong", "weak"]), default="strong",
               show_default=True, help="Of a net with two.")

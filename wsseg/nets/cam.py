@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsseg.nets.classifier import Classifier
-from wsseg.nets.inference import pooled
+from wsseg.nets.inference import pooled, views
 from wsseg.nets.layers import resize
 from wsseg.nets.running import memory_checked
 
@@ -100,23 +100,19 @@ class ActivationMaps:
         images = net.normalise(torch.from_numpy(photos).to(self.device).permute(0, 3, 1, 2))
         size = (images.shape[2], images.shape[3])
         totals: list[Tensor | None] = [None] * len(photos)
-        for scale in self.scales:
-            near = images if scale == 1 else F.interpolate(
-                images, [max(1, round(n * scale)) for n in size], mode="bilinear",
-                align_corners=False, antialias=scale < 1)
-            for mirrored in (False, True)[:1 + self.flip]:
-                features = self._features(near.flip(3) if mirrored else near)
-                if wanted is None:
-                    wanted = (net.pooled(features).sigmoid() >= self.least).cpu().numpy()
-                if background is not None:
-                    wanted = wanted.copy()
-                    wanted[:, background] = False
-                rows = np.flatnonzero(wanted.any(0))
-                maps = activations(net, features, rows.tolist(), self.method)
-                for i, own in enumerate(wanted[:, rows]):
-                    part = self._at(maps[i:i + 1, np.flatnonzero(own).tolist()], near.shape[2:],
-                                    size, mirrored)
-                    totals[i] = part if totals[i] is None else totals[i].add_(part)
+        for view, mirrored in views(images, self.scales, self.flip):
+            features = self._features(view)
+            if wanted is None:
+                wanted = (net.pooled(features).sigmoid() >= self.least).cpu().numpy()
+            if background is not None:
+                wanted = wanted.copy()
+                wanted[:, background] = False
+            rows = np.flatnonzero(wanted.any(0))
+            maps = activations(net, features, rows.tolist(), self.method)
+            for i, own in enumerate(wanted[:, rows]):
+                part = self._at(maps[i:i + 1, np.flatnonzero(own).tolist()], view.shape[2:],
+                                size, mirrored)
+                totals[i] = part if totals[i] is None else totals[i].add_(part)
         return [self._found(np.flatnonzero(w), total, full) for w, total in zip(wanted, totals)]
 
     def _features(self, images: Tensor) -> Tensor:

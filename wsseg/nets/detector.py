@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from wsseg.errors import WssegError
 from wsseg.nets.base import Net
 from wsseg.nets.detector_spec import DetectorSpec
+from wsseg.nets.inference import views
 from wsseg.nets.levels import stages
 from wsseg.nets.running import memory_checked
 
@@ -31,7 +32,10 @@ __all__ = ["Detector", "DetectorSpec", "LOSSES", "Target", "build"]
 LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 #: Boxes float (N,4) in pixels, half-open, and classes int64 (N,).
 Target = tuple[Tensor, Tensor]
+#: Boxes float (N,4), classes int64 (N,) and scores (N,), the best first.
+Found = tuple[Tensor, Tensor, Tensor]
 _RATIOS = (0.5, 1.0, 2.0)
+_SAME = 0.5  #: overlap above which two boxes of a class are one object's
 
 
 class Detector(Net):
@@ -60,7 +64,7 @@ class Detector(Net):
         self.roi_heads = parts["roi_heads"](
             pool, parts["box_head"](spec.width * 49, 4 * spec.width),
             parts["box_predictor"](4 * spec.width, spec.classes + 1), 0.5, 0.5, 512, 0.25, None,
-            0.05, 0.5, 100)
+            0.05, _SAME, 100)
         self._list = parts["list"]
 
     def classifiers(self) -> list[nn.Linear]:
@@ -85,9 +89,8 @@ class Detector(Net):
         _, _, losses = self._run(images, given)
         return torch.stack([losses[name].float() for name in LOSSES])
 
-    def forward(self, images: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Return boxes float (N,4) inside the image, classes int64 (N,) and scores (N,) of each
-        image, the best first. For evaluation mode."""
+    def forward(self, images: Tensor) -> list[Found]:
+        """Return boxes inside the image, classes and scores of each. For evaluation mode."""
         height, width = images.shape[2:]
         found, proposals, _ = self._run(images, None)
         results = []
@@ -119,21 +122,47 @@ def build(spec: DetectorSpec) -> Detector:
 
 @torch.no_grad()
 def detect(net: Detector, photos: np.ndarray, device: torch.device, *, least: float = 0.05,
-           most: int = 100, bf16: bool = False) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+           most: int = 100, scales: Sequence[float] = (1.,), flip: bool = False,
+           bf16: bool = False) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return boxes float64 (N,4), classes int64 (N,) and scores float64 (N,) of each photo.
 
-    photos: uint8 (B,H,W,3); least: scores below it are left out; most: boxes of a photo. Raises
-    WssegError when memory runs out.
+    photos: uint8 (B,H,W,3); least: scores below it are left out; most: boxes of a photo; scales,
+    flip: the photo is seen at each scale, and mirrored, and of boxes of a class that overlap by
+    more than half, in whatever view, the best stays. Raises WssegError when memory runs out.
     """
     heads = net.roi_heads
     heads.score_thresh, heads.detections_per_img = least, most
     with memory_checked(f"out of memory with {len(photos)} photos of {photos.shape[1]}x"
-                        f"{photos.shape[2]}: lower --batch"):
+                        f"{photos.shape[2]}: lower --batch or --scales"):
         images = net.normalise(torch.from_numpy(photos).to(device).permute(0, 3, 1, 2))
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            found = net(images)
+        found: list[list[Found]] = [[] for _ in photos]
+        for view, mirrored in views(images, scales, flip):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                for own, one in zip(found, net(view)):
+                    own.append(_in_photo(one, view.shape[2:], images.shape[2:], mirrored))
         return [tuple(part.cpu().numpy().astype(kind) for part, kind in zip(
-            one, (np.float64, np.int64, np.float64))) for one in found]
+            _best(own, most), (np.float64, np.int64, np.float64))) for own in found]
+
+
+def _in_photo(found: Found, view: Sequence[int], photo: Sequence[int], mirrored: bool) -> Found:
+    """Boxes of a view, in pixels of the photo; those that are less than one are left out."""
+    boxes, classes, scores = found
+    if mirrored:
+        boxes = torch.stack([view[1] - boxes[:, 2], boxes[:, 1], view[1] - boxes[:, 0],
+                             boxes[:, 3]], 1)
+    if tuple(view) != tuple(photo):
+        boxes = boxes * boxes.new_tensor([photo[1] / view[1], photo[0] / view[0]] * 2)
+    kept = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)
+    return boxes[kept], classes[kept], scores[kept]
+
+
+def _best(found: Sequence[Found], most: int) -> Found:
+    """The best boxes of all views of a photo."""
+    if len(found) == 1:
+        return found[0]
+    boxes, classes, scores = (torch.cat(parts) for parts in zip(*found))
+    kept = _torchvision()["suppressed"](boxes, scores, classes, _SAME)[:most]
+    return boxes[kept], classes[kept], scores[kept]
 
 
 def _torchvision() -> dict:
@@ -144,7 +173,7 @@ def _torchvision() -> dict:
         from torchvision.models.detection.image_list import ImageList
         from torchvision.models.detection.roi_heads import RoIHeads
         from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-        from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+        from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, batched_nms
         from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
     except ImportError as error:
         raise WssegError("a detector needs torchvision, which is not here: pip install "
@@ -152,4 +181,4 @@ def _torchvision() -> dict:
     return {"anchors": AnchorGenerator, "box_head": TwoMLPHead, "box_predictor": FastRCNNPredictor,
             "list": ImageList, "roi_heads": RoIHeads, "rpn": RegionProposalNetwork,
             "rpn_head": RPNHead, "pyramid": FeaturePyramidNetwork, "pool": LastLevelMaxPool,
-            "roi_pool": MultiScaleRoIAlign}
+            "roi_pool": MultiScaleRoIAlign, "suppressed": batched_nms}

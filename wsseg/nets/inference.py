@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,18 @@ from torch.nn import functional as F
 from wsseg.nets.layers import resize
 from wsseg.nets.running import memory_checked
 from wsseg.nets.segmenter import Segmenter
+
+
+def views(images: Tensor, scales: Sequence[float], flip: bool) -> Iterator[tuple[Tensor, bool]]:
+    """Yield images (B,C,H,W) at each scale, then with ``flip`` their mirror images, and whether
+    they are those."""
+    for scale in scales:
+        near = images if scale == 1 else F.interpolate(
+            images, [max(1, round(n * scale)) for n in images.shape[2:]], mode="bilinear",
+            align_corners=False, antialias=scale < 1)
+        yield near, False
+        if flip:
+            yield near.flip(3), True
 
 
 @torch.no_grad()
@@ -34,20 +46,16 @@ def predict_probabilities(net: Segmenter, photos: Tensor, *, scales: Sequence[fl
     size = (images.shape[2], images.shape[3])
     forbidden = None if classes is None else ~classes[:, :, None, None]
     total = None
-    for scale in scales:
-        near = images if scale == 1 else F.interpolate(
-            images, [max(1, round(n * scale)) for n in size], mode="bilinear",
-            align_corners=False, antialias=scale < 1)
-        for mirrored in (False, True)[:1 + flip]:
-            logits = _logits(net, near.flip(3) if mirrored else near, branch, bf16)
-            if mirrored:
-                logits = logits.flip(3)
-            if logits.shape[2:] != size:
-                logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-            if forbidden is not None:
-                logits = logits.masked_fill(forbidden, -torch.inf)
-            part = logits.softmax(1)
-            total = part if total is None else total.add_(part)
+    for view, mirrored in views(images, scales, flip):
+        logits = _logits(net, view, branch, bf16)
+        if mirrored:
+            logits = logits.flip(3)
+        if logits.shape[2:] != size:
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        if forbidden is not None:
+            logits = logits.masked_fill(forbidden, -torch.inf)
+        part = logits.softmax(1)
+        total = part if total is None else total.add_(part)
     return total if len(scales) * (1 + flip) == 1 else total.div_(len(scales) * (1 + flip))
 
 
