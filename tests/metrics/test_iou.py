@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -128,6 +130,29 @@ def test_large_flat_maps_are_counted_exactly(engine):
     truth[1000:] = 1
     found = confusion_matrix(truth, np.zeros_like(truth), 2)
     assert found.tolist() == [[2_000_000, 0, 0], [4_000_000, 0, 0]]
+
+
+_SHORT_OF_MEMORY = """
+import resource
+import numpy as np
+from wsseg.metrics.iou import pair_counts
+
+noise = np.random.default_rng(0).integers(1, 60_000, (2, 3_000_000)).astype(np.uint16)
+few = np.repeat(noise[:, [0, 1, 2, 3]], 50, axis=1)
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (60 << 20),) * 2)
+try:
+    pair_counts(*noise)
+except MemoryError:
+    assert sorted(pair_counts(*few).tolist()) == sorted([t, p, 50] for t, p in few[:, ::50].T)
+    print("counted")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_maps_are_counted_right_after_memory_ran_out():
+    done = subprocess.run([sys.executable, "-c", _SHORT_OF_MEMORY], capture_output=True, text=True)
+    assert done.stdout == "counted\n", done.stderr
 
 
 def test_shapes_must_agree():

@@ -99,8 +99,8 @@ struct Counts<uint16_t> {
   uint32_t of(int side, uint32_t v) {
     uint16_t& found = number[side][v];
     if (!found && value[side].size() < kMost) {
-      found = static_cast<uint16_t>(value[side].size());
       value[side].push_back(v);
+      found = static_cast<uint16_t>(value[side].size() - 1);
     }
     return found;
   }
@@ -115,11 +115,12 @@ struct Counts<uint16_t> {
     own += n;
   }
   template <class F> void each(F f) {
-    for (const uint32_t at : seen) {
-      f(value[0][at / kMost], value[1][at % kMost], count[at]);
-      count[at] = 0;
-    }
+    for (const uint32_t at : seen) f(value[0][at / kMost], value[1][at % kMost], count[at]);
     for (const auto& [code, n] : more) f(code >> 32, code & 0xffffffff, n);
+  }
+  // not in each(): memory may run out before, and the tables outlive this call
+  ~Counts() {
+    for (const uint32_t at : seen) count[at] = 0;
     for (const int side : {0, 1})
       for (const uint32_t v : value[side]) number[side][v] = 0;
   }
@@ -136,10 +137,10 @@ struct Counts<uint8_t> {
     table[code] += n;
   }
   template <class F> void each(F f) {
-    for (const uint16_t code : seen) {
-      f(code >> 8, code & 255, table[code]);
-      table[code] = 0;
-    }
+    for (const uint16_t code : seen) f(code >> 8, code & 255, table[code]);
+  }
+  ~Counts() {
+    for (const uint16_t code : seen) table[code] = 0;
   }
 };
 thread_local std::vector<int64_t> Counts<uint8_t>::table;
