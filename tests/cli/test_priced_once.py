@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 
 import pytest
 
@@ -10,8 +11,9 @@ pytest.importorskip("torch")
 
 from tests import training  # noqa: E402
 from tests.conftest import make_record, write_place  # noqa: E402
-from wsseg.cli import budget, cam, cat, fuse, info, view  # noqa: E402
-from wsseg.io.places import open_source  # noqa: E402
+from wsseg.cli import boxfill, budget, cam, cat, fuse, info, view  # noqa: E402
+from wsseg.io.header import Header, Total  # noqa: E402
+from wsseg.io.places import open_sink, open_source  # noqa: E402
 from wsseg.io.supervision import by_kind, named  # noqa: E402
 from wsseg.nets.model import read_card  # noqa: E402
 
@@ -190,3 +192,59 @@ def test_places_that_were_written_before_are_read_verified_and_added_up(runner):
     runner.train("strong", "--keys", "some", "--weak", "out", out="more")
     assert card(runner, "more") == {"masks": (6, 12, 12),
                                     named("masks", ["img000"]): (1, 2, 2)}
+
+
+@pytest.fixture
+def unpacked(runner) -> list[str]:
+    """Filled boxes of six and of eight images, in tars that another program unpacked."""
+    for name, numbers in ("first", range(6)), ("second", range(6, 14)):
+        records = [make_record(i, "image", "label") for i in numbers]
+        for record in records:
+            record.supervision = {"boxes": (2, 2)}
+        write_place(runner.folder / f"{name}.tar", records, kinds=["image", "label"])
+        with tarfile.open(runner.folder / f"{name}.tar") as tar:
+            tar.extractall(runner.folder / name, filter="data")
+    return ["first", "second"]
+
+
+def test_labels_of_an_unpacked_tar_count_wherever_it_goes(runner, unpacked):
+    """No record says there what it carries."""
+    first, second = {"boxes": [6, 12, 12]}, {"boxes": [8, 16, 16]}
+    assert seen(runner, "first") == first and seen(runner, "second") == second
+    assert "  sound       yes" in runner("--check", "first", tool=info).out
+    runner(*unpacked, "-o", "both", tool=cat)
+    runner("first", "second.tar", "-o", "mixed", tool=cat)
+    assert seen(runner, "both") == seen(runner, "mixed") == {"boxes": [14, 28, 28]}
+    runner("second", "--only", "image", "-o", "photos", tool=cat)
+    runner("photos", "--with", "second", "-o", "joined", tool=cat)
+    assert seen(runner, "joined") == second
+    runner.train("first", out="net")
+    assert by_kind(card(runner, "net")) == {"boxes": (6, 12, 12)}
+
+
+def test_labels_that_are_behind_a_place_too_count_once_in_a_row_of_places(runner):
+    """As a stream leaves them: its header tells what its records will carry."""
+    for name, numbers in ("first", range(6)), ("second", range(6, 14)):
+        records = [make_record(i, "tags") for i in numbers]
+        for record in records:
+            record.supervision = {"tags": (2, 2)}
+        sink = open_sink(str(runner.folder / name), header := Header(
+            kinds=("tags",), classes=("background", "cat", "dog"),
+            supervision={named("tags", [r.key for r in records]): (len(records),) * 3}))
+        total = Total()
+        for packed in (record.pack() for record in records):
+            sink.write(packed, packed.digest)
+            total.add(packed.key, packed.digest, packed.supervision)
+        sink.finish(total.end(header))
+    runner("first", "second", "-o", "both", tool=cat)
+    assert seen(runner, "both")["tags"][0] == 14
+
+
+def test_a_map_that_is_joined_brings_the_labels_that_it_was_made_of(runner):
+    records = [make_record(i, "label") for i in range(6, 14)]
+    for record in records:
+        record.supervision = {"scribble": (2, 3)}
+    write_place(runner.folder / "maps", records, kinds=["label"])
+    runner("weak", "--only", "image", "--only", "boxes", "-o", "boxes", tool=cat)
+    runner("boxes", "--method", "proposal", "--boundaries", "maps", "-o", "filled", tool=boxfill)
+    assert seen(runner, "filled") == {"boxes": [8, 16, 16], "scribble": [8, 16, 24]}

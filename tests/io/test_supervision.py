@@ -110,7 +110,8 @@ def test_a_place_of_before_there_were_digests_is_read_and_verified():
 
 
 @pytest.mark.parametrize("text", ['{"labelled": {"masks": "xyz"}}', '{"labelled": [1]}',
-                                  '{"labelled": {"masks": 7}}'])
+                                  '{"labelled": {"masks": 7}}',
+                                  '{"labelled": {"masks": 123456789012}}'])
 def test_an_end_with_odd_digests_is_refused(text):
     data = total("ab").end(Header()).dump().replace(b'"labelled"', b'"other"')
     with pytest.raises(RecordError, match="bad wsseg end"):

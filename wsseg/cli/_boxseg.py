@@ -13,6 +13,7 @@ from wsseg.cli import _refining
 from wsseg.cli._flow import Flow
 from wsseg.errors import RecordError, UsageError
 from wsseg.io import jsons
+from wsseg.io.supervision import load_supervision
 
 #: The tool that a fitted preset names, alpha if nothing else is asked for, and its CRF.
 TOOL, ALPHA, DEFAULT_PRESET = "ws-boxfill", 0.2, "wssl"
@@ -57,7 +58,7 @@ def _fitted(path: str) -> _refining.Preset | None:
         if value["tool"] != TOOL or value["method"] != "seg":
             return None
         preset = _refining.Preset("seg", {k: float(v) for k, v in value["parameters"].items()},
-                                  {k: tuple(map(int, v)) for k, v in value["supervision"].items()})
+                                  load_supervision(value["supervision"]))
     except (OSError, RecordError, KeyError, TypeError, ValueError, AttributeError):
         return None  # which _refining.load_preset can say better
     if set(preset.parameters) != names():

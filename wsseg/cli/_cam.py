@@ -15,6 +15,7 @@ from wsseg.io.jsons import name_id
 from wsseg.io.kinds import background_id
 from wsseg.io.record import Record
 from wsseg.io.source import Source
+from wsseg.io.supervision import by_kind
 from wsseg.io.values import ScoreMap
 from wsseg.refine.camlabel import label_of_cams
 from wsseg.refine.fuse import resample
@@ -51,8 +52,7 @@ def run(flow: Flow, place: str | None, cams: str | None, options: dict[str, Any]
     source = photos_source(flow)
     tags = _join_tags(flow, source, options["tag_place"], wanted, names)
     _join_saliency(flow, options)
-    unspent = partial(_unspent, kinds=_spend(flow, [source, *([tags] if tags else [])],
-                                             model.card))
+    unspent = partial(_unspent, kinds=_spend(flow, [source, *([tags] if tags else [])]))
     rule = Rule.of(options, names, count) if options["label"] else None
     writes = _writes(flow, options, tags is not None)
     maps = ActivationMaps(model.net, model.device, options["method"], scales_of(options["scales"]),
@@ -130,19 +130,17 @@ def _join_saliency(flow: Flow, options: Mapping[str, Any]) -> None:
         flow.join(options["saliency"], "saliency", {"conf"}, "conf")
 
 
-def _spend(flow: Flow, sources: Sequence[Source], card: Mapping[str, Any]) -> tuple[str, ...]:
-    """Count the labels that the model learnt from in the header. Of a model that does not tell
-    which they were they are taken for those of these very images, and of each kind the larger
-    number counts. Returns those kinds, which records then do not count again."""
-    learnt = {kind: tuple(numbers) for kind, numbers in card.get("supervision", {}).items()}
-    total = {kind: numbers for kind, numbers in learnt.items() if "@" not in kind}
+def _spend(flow: Flow, sources: Sequence[Source]) -> tuple[str, ...]:
+    """Count the labels that the model learnt from, ``flow.spent``, in the header. Of a model that
+    does not tell which they were they are taken for those of these very images, and of each kind
+    the larger number counts. Returns those kinds, which records then do not count again."""
+    total = {kind: numbers for kind, numbers in flow.spent.items() if "@" not in kind}
     for source in sources:
-        ends = {} if source.end is None else source.end.supervision
+        there = by_kind(source.header.supervision, source.end.given if source.end else {})
         for kind in total:
-            both = [part.get(kind, (0, 0, 0)) for part in (source.header.supervision, ends)]
-            total[kind] = tuple(max(n, a + b) for n, a, b in zip(total[kind], *both))
-    base = sources[0].header.supervision
-    flow.spent = learnt | {kind: tuple(n - b for n, b in zip(numbers, base.get(kind, (0, 0, 0))))
+            total[kind] = tuple(map(max, total[kind], there.get(kind, (0, 0, 0))))
+    base = by_kind(sources[0].header.supervision)
+    flow.spent |= {kind: tuple(n - b for n, b in zip(numbers, base.get(kind, (0, 0, 0))))
                            for kind, numbers in total.items()}
     return tuple(total)
 

@@ -52,7 +52,7 @@ class _Row:
     """Several sources, one after the other."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
+        self.parts = sources
         self.where = " ".join(s.where for s in sources)
         self.end: End | None = None
         first = sources[0].header
@@ -67,7 +67,7 @@ class _Row:
 
     def __iter__(self) -> Iterator[Record]:
         seen: set[str] = set()
-        for source in self._sources:
+        for source in self.parts:
             for record in source:
                 if record.key in seen:
                     raise UsageError(f"{record.key} is in two of the inputs")
@@ -76,7 +76,7 @@ class _Row:
         self.end = self._sum(len(seen))
 
     def _sum(self, records: int) -> End:
-        ends = [s.end for s in self._sources if s.end]
+        ends = [s.end for s in self.parts if s.end]
         spent = together(*(e.supervision for e in ends))
         having = {kind: [e for e in ends if kind in e.supervision] for kind in spent}
         return End(records, sum(e.failed for e in ends), "", "", spent, labelled={
@@ -105,7 +105,7 @@ class _Shelf(_Row):
         return self._holder[key].get(key)
 
     def check_complete(self) -> None:
-        for source in self._sources:
+        for source in self.parts:
             source.check_complete()
 
 

@@ -21,7 +21,7 @@ from wsseg.errors import (ExitStatus, IncompleteError, RecordError, UsageError,
                           WssegError)
 from wsseg.io.folder import FolderSource
 from wsseg.io.header import Header, Total, history_entry
-from wsseg.io.kinds import KINDS, WEAK
+from wsseg.io.kinds import KINDS
 from wsseg.io.places import Sink, is_file_form, open_sink, open_source
 from wsseg.io.record import Packed, Record
 from wsseg.io.source import Source
@@ -311,9 +311,9 @@ class Flow:
 
     def _covered(self, source: Source, header: Header) -> frozenset[str]:
         """The kinds whose labels, of all records that these may be some of, the header has."""
-        places = [source, *(j.source for j in self._joined if j.kinds is None
-                            or j.kinds & {*WEAK})]
-        return covered(header.supervision, map(carried, places))
+        places = (source, *(j.source for j in self._joined if j.labels))
+        return covered(header.supervision, (carried(part) for place in places
+                                            for part in getattr(place, "parts", (place,))))
 
     def _close(self, sink: Sink, total: Total, header: Header) -> ExitStatus:
         if self.cut is not None:
@@ -340,7 +340,7 @@ class Flow:
         kinds = {*(() if only else set(base.kinds) - gone), *writes,
                  *(k for k in self.keep if k in base.kinds or k == "image")}
         names = tuple(classes) if classes is not None else base.classes or self.classes
-        before = together(base.supervision, getattr(source, "unrecorded", {}), self.spent)
+        before = together(base.supervision, self.spent)
         inputs = {"input": base, **self.made_of}
         for joined in self._joined:
             inputs[joined.role] = joined.source.header

@@ -18,7 +18,7 @@ from wsseg.io.header import End, Header
 from wsseg.io.kinds import background_id
 from wsseg.io.record import Record
 from wsseg.io.source import Source
-from wsseg.io.supervision import Labels, covered, kind_of_entry, union
+from wsseg.io.supervision import covered, kind_of_entry, union
 from wsseg.refine.fuse import LABEL_RULES, SOFT_RULES
 
 MAPS = ("score", "cam", "label", "instance")
@@ -124,19 +124,13 @@ class _Beside:
 class _Row:
     """The leading place, with a header that speaks for all."""
 
-    def __init__(self, lead: Source, beside: Sequence[_Beside], header: Header,
-                 sources: Sequence[Source]) -> None:
-        self._lead, self._beside, self._sources = lead, beside, sources
+    def __init__(self, lead: Source, beside: Sequence[_Beside], header: Header) -> None:
+        self._lead, self._beside = lead, beside
         self.header, self.where = header, lead.where
 
     @property
     def end(self) -> End | None:
         return self._lead.end
-
-    @property
-    def unrecorded(self) -> dict[str, Labels]:
-        """Supervision of whole inputs whose records do not say theirs."""
-        return union(*(getattr(source, "unrecorded", {}) for source in self._sources))
 
     def __iter__(self) -> Iterator[Record]:
         yield from self._lead
@@ -208,7 +202,7 @@ def prepare(flow: Flow, rule: str, weak: Sequence[str], options: dict[str, Any],
 
     flow.wrap = gather
     cls = _Shelf if hasattr(lead, "get") else _Row
-    return cls(lead, list(beside.values()), header, sources), plan
+    return cls(lead, list(beside.values()), header), plan
 
 
 def _wholes(flow: Flow, rule: str, sources: Sequence[Source], sized: Source) -> Wholes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wsseg.cli._supervision import spent
 from wsseg.errors import RecordError, UsageError
-from wsseg.io.kinds import kind_of
+from wsseg.io.kinds import WEAK, kind_of
 from wsseg.io.record import Record
 from wsseg.io.source import Source
 
@@ -36,9 +36,9 @@ class Join:
                      if self.kinds is None or kind_of(s) in self.kinds},
                     canonical=other.canonical)
         theirs = other.supervision if other.canonical else spent(other)
-        record.supervision = {**{kind: numbers for kind, numbers in theirs.items()
-                                 if self.kinds is None or kind in self.kinds},
-                              **record.supervision}
+        if self.kinds is not None and self.kinds <= {"image", *WEAK}:
+            theirs = {kind: numbers for kind, numbers in theirs.items() if kind in self.kinds}
+        record.supervision = {**theirs, **record.supervision}  # a map is made of all of them
 
     def finish(self) -> None:
         """Raise IncompleteError unless the place is complete."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from wsseg.cli._flow import Flow
 from wsseg.cli._predictor import Maps, Predictor
+from wsseg.cli._supervision import behind
 from wsseg.cli._tasks import predictor
 from wsseg.errors import ExitStatus, UsageError
 from wsseg.io.header import End, Header
@@ -71,7 +72,7 @@ class Model:
             net.compile()
         with open(path, "rb") as file:
             flow.parameters["model"] = hashlib.sha256(file.read()).hexdigest()[:16]
-        flow.spent = {k: tuple(v) for k, v in card.get("supervision", {}).items()}
+        flow.spent = behind(card, path)
         flow.made_of["model"] = Header(history=tuple(card.get("history", ())))
         return Model(net, card, device)
 
@@ -105,8 +106,6 @@ def photos_source(flow: Flow) -> Source:
 
 class _Photos:
     """A place of --images of which only the photos go on: labels beside them may be the truth."""
-
-    unrecorded: dict[str, tuple[int, ...]] = {}
 
     def __init__(self, source: Source) -> None:
         self._source, self.where = source, source.where

@@ -16,6 +16,7 @@ from wsseg.io import jsons
 from wsseg.io.codec import check_classes
 from wsseg.io.kinds import background_id
 from wsseg.io.record import Record
+from wsseg.io.supervision import load_supervision
 from wsseg.io.values import ScoreMap
 
 MAPS = ("score", "cam", "label")
@@ -93,7 +94,7 @@ def load_preset(name: str) -> Preset:
         with open(name, "rb") as file:
             value = jsons.parse(file.read(1 << 20))
         preset = Preset(value["method"], {k: float(v) for k, v in value["parameters"].items()},
-                        {k: tuple(map(int, v)) for k, v in value["supervision"].items()})
+                        load_supervision(value["supervision"]))
     except OSError as error:
         raise UsageError(f"no preset {name!r} (there are {', '.join(built_in)}), and no such file "
                          f"({error.strerror})") from None

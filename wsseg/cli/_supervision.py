@@ -3,12 +3,16 @@ said in ``io.supervision``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from wsseg.errors import WssegError
 from wsseg.io.kinds import WEAK, background_id
 from wsseg.io.record import Record, Supervision
 from wsseg.io.source import Source
-from wsseg.io.supervision import Labels
+from wsseg.io.supervision import Labels, load_supervision
 
 
 def spent(record: Record, *, truth: bool = False) -> Supervision:
@@ -33,6 +37,15 @@ def carried(source: Source) -> dict[str, Labels] | None:
         return source.end.given
     foreign = not getattr(source, "canonical", True)
     return {} if foreign and not {*source.header.kinds} & {*WEAK} else None
+
+
+def behind(card: Mapping[str, Any] | None, path: object) -> dict[str, Labels]:
+    """Return the labels that a model learnt from, by its card. Raises WssegError where they are
+    none that can be."""
+    try:
+        return load_supervision((card or {}).get("supervision", {}))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WssegError(f"{path}: its card is damaged ({error})") from None
 
 
 def count_masks(record: Record, min_area: int = 16) -> tuple[int, int]:

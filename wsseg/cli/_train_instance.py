@@ -11,6 +11,7 @@ import numpy as np
 from wsseg.cli._fusion import _things
 from wsseg.cli._labelled import catalogue
 from wsseg.cli._panoptic import instances
+from wsseg.cli._supervision import carried
 from wsseg.cli._train_places import Data, read
 from wsseg.cli._training import Task
 from wsseg.cli._validation import groups
@@ -72,7 +73,9 @@ class Instance(Task):
 
     def spent(self, data: Data, *more: Mapping[str, Labels]) -> dict[str, Labels]:
         found = super().spent(data, *more)
-        return found if self._found is None else union(found, self._found.header.supervision)
+        if self._found is None:
+            return found
+        return union(found, self._found.header.supervision, carried(self._found) or {})
 
     def objective(self, net: Any, data: Data) -> Any:
         return InstanceObjective(net, stride=self.options["crf_stride"],

@@ -14,6 +14,7 @@ import click
 from wsseg import __version__
 from wsseg.cli._flow import Flow
 from wsseg.cli._labelled import Labelled, spent
+from wsseg.cli._supervision import behind
 from wsseg.cli._tasks import TASKS, foreign, refuse_foreign, resolve
 from wsseg.cli._train_places import Data
 from wsseg.errors import ExitStatus, UsageError, WssegError
@@ -136,6 +137,7 @@ class Training:
         bf16 = use_bf16(o["precision"], device)
         net, self.init = task.net(data)
         self.origin = find_card(o["init"])
+        self.behind = behind(self.origin, o["init"])
         self.net = placed(net, device)
         objective = task.objective(self.net, data)
         if o["compiled"]:
@@ -277,12 +279,11 @@ class Training:
         """The net with its card, as bytes."""
         flow, data = self.flow, self.data
         headers = {name: part.header for name, part in data.parts.items()}
-        origin = self.origin or {"supervision": {}, "history": []}
-        headers["init"] = Header(history=tuple(e for e in origin["history"] if "id" in e))
+        headers["init"] = Header(history=tuple((self.origin or {"history": ()})["history"]))
         entry = history_entry(flow.tool, __version__, flow.arguments, flow.parameters,
                               {r: h for r, h in headers.items() if h.history})
         earlier = [e for h in headers.values() for e in h.history]
-        supervision = self.task.spent(data, origin["supervision"])
+        supervision = self.task.spent(data, self.behind)
         if data.val is not None and self.options["select"] == "best":
             supervision = union(supervision, spent([data.val]))  # it was chosen by them
         card = {"task": self.options["task"], "classes": list(data.names), "init": self.init,

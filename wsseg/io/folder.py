@@ -14,6 +14,7 @@ from wsseg.io.header import End, Header, Total
 from wsseg.io.kinds import (END, HEADER, KIND_OF_SUFFIX, META, RECORDS, check_key, kind_of,
                             split_name)
 from wsseg.io.record import FileMember, Record, Supervision
+from wsseg.io.supervision import together
 
 _PHOTOS = {"jpg": "jpg", "jpeg": "jpg", "png": "image.png"}
 _OTHER_PHOTOS = ("bmp", "tif", "tiff", "webp", "ppm")
@@ -56,7 +57,9 @@ class FolderSource:
     """Records of a directory by ascending key.
 
     as_kind: what the pictures of a foreign folder are (``image``, ``label`` or ``scribble``).
-    classes: class names, where the folder has no header and no ``classes.txt``.
+    classes: class names, where the folder has no header and no ``classes.txt``. Where RECORDS is
+    missing, as in a stream that another program unpacked, no record says what labels it carries:
+    the header then says it for all of them, instead of the end.
     Raises UsageError when there is nothing to read, UnsafeError for unsafe names.
     """
 
@@ -72,6 +75,8 @@ class FolderSource:
                 if (self.root / END).is_file():
                     self.end = End.load((self.root / END).read_bytes())
                     self.end.check_header(self.header)
+                    if not (self.root / RECORDS).exists():
+                        self._tell_of_all(self.end)
             else:
                 self.header = Header(classes=self._names(classes))
         except (RecordError, OSError) as error:
@@ -94,6 +99,10 @@ class FolderSource:
             what = "photos" if as_kind == "image" else "photos, masks or labels"
             raise UsageError(f"{self.where}: no {what} found in it (looked for .jpg, .png and "
                              "the names that wsseg writes)")
+
+    def _tell_of_all(self, end: End) -> None:
+        self.header = replace(self.header, supervision=together(self.header.supervision, end.given))
+        self.end = replace(end, supervision={}, labelled={}, header=self.header.digest)
 
     def _names(self, classes: Sequence[str] | None) -> tuple[str, ...] | None:
         listed = self.root / "classes.txt"
@@ -142,12 +151,6 @@ class FolderSource:
         if not self.end.agrees(total.end(self.header)):
             raise WssegError(f"{path} is damaged: it is not what was written")
         return found
-
-    @property
-    def unrecorded(self) -> dict[str, tuple[int, ...]]:
-        """Supervision of the whole place where its records do not say theirs."""
-        lost = self.end is not None and not (self.root / RECORDS).exists()
-        return self.end.given if lost else {}
 
     def __iter__(self) -> Iterator[Record]:
         for key in self._keys:

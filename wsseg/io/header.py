@@ -9,7 +9,7 @@ from typing import Any
 from wsseg.errors import IncompleteError, RecordError, WssegError
 from wsseg.io import jsons
 from wsseg.io.record import Supervision
-from wsseg.io.supervision import digest_of, is_entry, number_of
+from wsseg.io.supervision import digest_of, is_count, is_entry, load_supervision, number_of
 
 FORMAT = 1
 
@@ -54,16 +54,17 @@ class Header:
                               f"reads up to {FORMAT})")
         try:
             classes = value.get("classes")
-            names = (*value["kinds"], *(classes or ()), *(e["tool"] for e in value["history"]))
+            names = (*value["kinds"], *(classes or ()), *(e[name] for e in value["history"]
+                                                                 for name in ("tool", "id")))
             lists = [e["arguments"] for e in value["history"]]
             if (not all(isinstance(n, str) for n in names)
                     or not all(isinstance(v, list) for v in lists)
-                    or value.get("count") is not None and not _is_count(value["count"])
-                    or not _is_count(value["ignore"]) or value["wsseg"] is True):
+                    or value.get("count") is not None and not is_count(value["count"])
+                    or not is_count(value["ignore"]) or value["wsseg"] is True):
                 raise TypeError("a name, list or number of another type")
             return Header(tuple(value["kinds"]), None if classes is None else tuple(classes),
                           value["ignore"], value.get("count"), tuple(value["history"]),
-                          _load_supervision(value.get("supervision", {})))
+                          load_supervision(value.get("supervision", {})))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(f"bad wsseg header ({error!r})") from None
 
@@ -88,17 +89,6 @@ def history_entry(tool: str, version: str, arguments: list[str], parameters: dic
              "previous": [h.history[-1]["id"] for h in inputs.values() if h.history]}
     entry["id"] = hashlib.sha256(jsons.dump(entry)).hexdigest()[:12]
     return entry
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 53
-
-
-def _load_supervision(value: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
-    for entry, numbers in value.items():
-        if len(numbers) != 3 or not all(map(_is_count, numbers)) or not is_entry(entry):
-            raise ValueError(f"supervision {entry} {numbers}")
-    return {kind: tuple(numbers) for kind, numbers in value.items()}
 
 
 class Total:
@@ -178,15 +168,16 @@ class End:
         """Parse an end. Raises RecordError if it is malformed."""
         value = jsons.parse(data)
         try:
-            if not (_is_count(value["records"]) and _is_count(value["failed"])
+            if not (is_count(value["records"]) and is_count(value["failed"])
                     and all(isinstance(value[name], str) for name in ("digest", "header"))
                     and isinstance(value.get("error", ""), str)):
                 raise TypeError("a number or text of another type")
             labelled = dict(value.get("labelled", {}))
-            if not all(is_entry(f"{k}@{digest}") for k, digest in labelled.items()):
+            if not all(isinstance(digest, str) and is_entry(f"{k}@{digest}")
+                       for k, digest in labelled.items()):
                 raise ValueError(f"labelled {labelled}")
             return End(value["records"], value["failed"], value["digest"], value["header"],
-                       _load_supervision(value["supervision"]), value.get("error"), labelled)
+                       load_supervision(value["supervision"]), value.get("error"), labelled)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(f"bad wsseg end ({error!r})") from None
 

@@ -222,7 +222,8 @@ class Audit:
         self._source, self._whole, self._total = source, whole, Total()
         self._listed: dict[str, str] | None = None
         self._seen: set[str] = set()
-        if isinstance(source, FolderSource) and source.end is not None:
+        if isinstance(source, FolderSource) and (source.root / RECORDS).exists() \
+                and source.end is not None:
             listed = {key: digest for key, (digest, _) in source.recorded.items()}
             if len(listed) == source.end.records:
                 self._listed = listed

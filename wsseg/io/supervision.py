@@ -48,6 +48,20 @@ def is_entry(entry: Any) -> bool:
     return isinstance(entry, str) and ("@" not in entry or _NAMED.fullmatch(entry) is not None)
 
 
+def is_count(value: Any) -> bool:
+    """Whether this is a number that JSON holds exactly and things can be counted by."""
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def load_supervision(value: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    """Parse what JSON holds of a supervision. Raises ValueError, TypeError or AttributeError if it
+    is none."""
+    for entry, numbers in value.items():
+        if len(numbers) != 3 or not all(map(is_count, numbers)) or not is_entry(entry):
+            raise ValueError(f"supervision {entry} {numbers}")
+    return {kind: tuple(numbers) for kind, numbers in value.items()}
+
+
 def union(*parts: Mapping[str, Labels]) -> dict[str, Labels]:
     """Return the labels of inputs that were probably made with the same ones: entries of one name
     are the same labels. Commutative, associative and idempotent. Where their numbers differ, as

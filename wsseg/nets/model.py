@@ -100,7 +100,8 @@ def read_card(path: str | Path) -> dict[str, Any]:
         task = card.setdefault("task", "segment")
         spent = card.setdefault("supervision", {})
         sound = {"classes": classes is None or _all(classes, list, str),
-                 "task": isinstance(task, str), "history": _all(history, list, dict),
+                 "task": isinstance(task, str), "history": _all(history, list, dict) and all(
+                     isinstance(entry.get("id"), str) for entry in history),
                  "net": isinstance(card["net"], dict),
                  "supervision": isinstance(spent, dict) and all(
                      _all(n, list, int) and len(n) == 3 and min(n) >= 0 for n in spent.values())}
