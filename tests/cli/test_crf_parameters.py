@@ -198,6 +198,8 @@ def test_equal_runs_give_equal_bytes_wherever_their_files_lie(tmp_path):
     ({"parameters": FITTED["parameters"] | {"iterations": 2.5}}, "must be a whole number"),
     ({"parameters": FITTED["parameters"] | {"confidence": "high"}}, "is no preset that"),
     ({"supervision": {"masks": "many"}}, "is no preset that ws-fit wrote"),
+    ({"supervision": {"masks": [-5, 0, 0]}}, "is no preset that ws-fit wrote"),
+    ({"supervision": {"masks@zz": [1, 1, 1]}}, "is no preset that ws-fit wrote"),
     ('{"method": NaN}', "is no preset that ws-fit wrote"),
 ])
 def test_a_wrong_preset_file_is_a_usage_error(refined, tmp_path, monkeypatch, content, said):
