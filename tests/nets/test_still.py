@@ -83,6 +83,19 @@ def test_bits_do_not_depend_on_the_images_that_came_before():
 
 
 @needs_ops
+@pytest.mark.parametrize("room, shapes", [(0, 1), (2, 2), (100, 6)])
+@torch.no_grad()
+def test_layouts_are_kept_for_as_many_shapes_as_there_is_room_for(monkeypatch, room, shapes):
+    conv, norm = nn.Conv2d(12, 8, 3, bias=False), stirred(FrozenNorm(8))
+    kept = still.settle(copy.deepcopy(norm))
+    monkeypatch.setattr(still, "_MOST", room * conv.weight.nbytes)
+    for width in (5, 6, 7, 8, 9, 10, 5, 6):
+        x = torch.randn(1, 12, 9, width).contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(normed(conv, kept, x), norm(conv(x)), atol=1e-5, rtol=1e-5)
+    assert len(kept.kept._last.packed) == shapes
+
+
+@needs_ops
 @torch.no_grad()
 def test_what_it_is_not_for_runs_as_before(monkeypatch):
     conv, x = nn.Conv2d(4, 4, 1, bias=False), torch.randn(1, 4, 5, 5)

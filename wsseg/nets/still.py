@@ -5,15 +5,15 @@ copies channels_last maps, and a ReLU reads and writes all features again. oneDN
 one pass over them, in a way that torch has for its compiler: ``torch.ops.mkldnn``. That is no
 public interface, so it is tried once, and without it everything runs as in training.
 
-A norm that holds still is in the weights. ``settle`` lets a net keep those, and once two inputs
-of one shape have come also in the layout that oneDNN wants for them; both are otherwise made
-anew for every image. A norm that is neither frozen nor settled runs as it is, bit for bit.
+A norm that holds still is in the weights. ``settle`` lets a net keep those, in the layout that
+oneDNN wants for each of the first shapes that come; all that is otherwise made anew for every
+image. A norm that is neither frozen nor settled runs as it is, bit for bit.
 ``tests/benchmarks/cam.py`` measures it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -23,16 +23,17 @@ from torch import Tensor, nn
 _RELUS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0., 6.]), nn.Identity: ("none", [])}
 
+_MOST = 4 << 20  # bytes of one layer's weights in several layouts
+
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """of: the tensors and their versions; packed: the weight in the layout for a shape."""
+    """of: the tensors and their versions; packed: shape -> the weight in the layout for it."""
 
     of: Any = None
     weight: Tensor | None = None
     bias: Tensor | None = None
-    shape: torch.Size | None = None
-    packed: Tensor | None = None
+    packed: dict[torch.Size, Tensor] = field(default_factory=dict)
 
 
 class Kept:
@@ -55,19 +56,19 @@ class Kept:
         if last.of is None or not all(a is b and n == m
                                       for (a, n), (b, m) in zip(last.of, made_of)):
             last = self._last = _Parts(made_of, *folded(conv, norm))
-        if x.shape != last.shape:
-            self._last = replace(last, shape=x.shape, packed=None)
-            return last.weight, last.bias
-        if last.packed is None:
-            last = self._last = replace(last, packed=torch.ops.mkldnn._reorder_convolution_weight(
-                last.weight, *_numbers(conv), list(x.shape)))
-        return last.packed, last.bias
+        packed = last.packed.get(x.shape)
+        if packed is None:
+            if last.packed and (1 + len(last.packed)) * last.weight.nbytes > _MOST:
+                return last.weight, last.bias
+            packed = last.packed[x.shape] = torch.ops.mkldnn._reorder_convolution_weight(
+                last.weight, *_numbers(conv), list(x.shape))
+        return packed, last.bias
 
 
 def settle(net: nn.Module) -> nn.Module:
     """Let a net keep what ``normed`` makes of its norms on a CPU, until ``stir``; return it.
 
-    Costs the memory of its weights twice more. Weights may change, but not through ``.data``.
+    Costs the memory of its weights and, for each shape, once more, up to _MOST a layer or one. Weights may change, but not through ``.data``.
     """
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
