@@ -97,10 +97,16 @@ def test_labels_are_averaged_over_runs_and_unknown_if_one_is():
     one = {"masks": Part(100, 150, 280, 50.0), "tags": Part(10, 15, 15, 5.0)}
     other = {"masks": Part(100, 170, 300, 70.0)}
     known, unknown = points_of([run(.5, parts=one, size="1"), run(.5, parts=other, size="1"),
-                                run(.5, "g", parts=one), run(.5, "g")])
+                                run(.5, "g", parts=one, size="1"), run(.5, "g", size="1")])
 
     assert known.parts == {"masks": Part(100, 160, 290, 60.0), "tags": Part(5, 7.5, 7.5, 2.5)}
     assert unknown.parts == {}
+
+
+def test_other_labels_at_the_same_price_are_another_point():
+    tags, masks = {"tags": Part(2397, 1, 1, 10.)}, {"masks": Part(200, 1, 1, 10.)}
+    points = points_of([run(.2, parts=tags), run(.8, parts=masks), run(.6, parts=masks)])
+    assert sorted((p.score, p.runs) for p in points) == [(.2, 1), (.7, 2)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))

@@ -260,3 +260,33 @@ def test_slips_of_the_paper_are_in_its_manual():
                   "35.7 in figure 7 and 35.5 in table 5", "31.7 in table 3 and 31.8 in table 4",
                   'M = 6838" in the text is W-RSIS', "not charged for counts"):
         assert words in text
+
+
+def test_a_file_named_twice_is_no_second_run(results):
+    done = run(["ws-budget", "curve", *results, results[0], *COSTS], code=2)
+    assert "is named twice" in complaint(done)
+    same = [f"{name}={path}" for name in "fg" for path in results[:1]]
+    assert len(curve(*same, "--cost", "100=1")["points"]) == 2  # one net as both methods
+
+
+@pytest.mark.parametrize("row", ["A,.5,100,.6,.4"])
+def test_an_interval_from_above_to_below_is_refused(row, tmp_path):
+    (tmp_path / "t.csv").write_text(f"method,score,masks,low,high\n{row}\n")
+    done = run(["ws-budget", "curve", tmp_path / "t.csv", "--dataset", "voc"], code=2)
+    assert "low .6 is above high .4" in complaint(done)
+
+
+def test_an_interval_is_that_of_the_score_it_is_about(tmp_path):
+    path = result(tmp_path / "f/100.json", .5, pixel_accuracy=.9, interval=[.4, .6])
+    one, other = (curve(path, "--cost", "100=1", *words)["points"][0]["interval"]
+                  for words in ((), ("--score", "pixel_accuracy")))
+    assert one == [.4, .6] and other is None
+
+
+def test_tags_and_counts_of_a_table_are_of_images_of_their_own(tmp_path):
+    """As for ws-budget cost --mix."""
+    (tmp_path / "t.csv").write_text("method,score,tags,counts\nA,.5,100,50\n")
+    point, = curve(tmp_path / "t.csv", "--dataset", "voc")["points"]
+    mix = json.loads(run(["ws-budget", "cost", "--dataset", "voc", "--mix", "tags=100,counts=50",
+                          "--json"]).stdout)
+    assert point["seconds"] == pytest.approx(sum(row["seconds"] for row in mix["rows"]))

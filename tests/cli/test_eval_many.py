@@ -12,7 +12,7 @@ import pytest
 from tests import conftest
 from tests.cli.evals import NAMES, labels, one_worker, random_maps, score  # noqa: F401
 from tests.cli.test_info import run
-from tests.conftest import complaint
+from tests.conftest import complaint, make_record, write_place
 from wsseg.metrics.iou import confusion_matrix, segmentation_score
 
 pytestmark = pytest.mark.usefixtures("one_worker")
@@ -169,7 +169,40 @@ def test_gaps_to_numbers_and_to_places_are_the_same(places, tmp_path):
 @pytest.mark.parametrize("value", ["101", "-3", "nan"])
 def test_a_share_above_all_is_refused(value, places):
     done = run(["ws-eval", *places[1:], f"--full={value}"], code=2)
-    assert "no percentage" in complaint(done)
+    assert "is not a score" in complaint(done)
+
+
+def test_full_supervision_is_a_share_or_a_percentage_as_for_ws_budget(places):
+    outputs = {run(["ws-eval", *places[1:], "--json", f"--full={value}"]).stdout
+               for value in (".715", "71.5", "71.5%")}
+    assert len(outputs) == 1 and b'"full": 0.715' in outputs.pop()
+
+
+def test_full_supervision_is_of_the_same_records(places, tmp_path):
+    truth = random_maps(0, N)
+    few = labels(tmp_path / "few", truth[:3], NAMES)
+    done = run(["ws-eval", *places[1:], "--full", few, "--missing", "skip"], code=2)
+    assert "were scored on different records" in complaint(done)
+
+
+def test_predictions_of_other_classes_share_no_table(tmp_path):
+    """Though the truth has no names to tell."""
+    places = [write_place(tmp_path / name, [make_record(i, "label") for i in range(2)],
+                          kinds=["label"], classes=classes)
+              for name, classes in (("a", ("background", "cat", "dog")),
+                                    ("b", ("background", "dog", "cat")), ("t", None))]
+    done = run(["ws-eval", *places], code=2)
+    assert "has other classes than" in complaint(done)
+
+
+def test_a_record_that_failed_is_not_one_without_a_truth(tmp_path):
+    places = [write_place(tmp_path / name, [make_record(i, "label") for i in range(3)],
+                          kinds=["label"]) for name in "pt"]
+    damaged = tmp_path / "p/img001.png"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    done = run(["ws-eval", *places, "--keep-going", "--json"], code=3)
+    found = json.loads(done.stdout)
+    assert (found["records"], found["failed"], found["untrue"]) == (2, 1, 0)
 
 
 # -- more figures ------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def test_damaged_counts_are_told(damage, files):
 @pytest.mark.parametrize("words, message", [
     (["--rule", "voc"], "--rule was decided when the shards"),
     (["--missing", "skip"], "--missing was decided"), (["--shard", "1/2"], "--shard was decided"),
-    (["--full", "place"], "--full is a percentage"), (["--baseline", "3"], "needs --full")])
+    (["--full", "place"], "--full is a share"), (["--baseline", "3"], "needs --full")])
 def test_options_that_come_too_late_are_refused(words, message, files):
     assert message in complaint(run(["ws-eval", "--merge", *files, *words], code=2))
 

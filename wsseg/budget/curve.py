@@ -73,11 +73,14 @@ class Point:
 def points_of(runs: Sequence[Run]) -> list[Point]:
     """Return the points of runs, by method in the order of the runs and then by cost.
 
-    Runs of a method are one point if they have the same size or, without one, the same cost.
+    Runs of a method are one point if they have the same size or, without one, the same cost for
+    as many images of the same kinds.
     """
-    groups: dict[tuple[str, str], list[Run]] = {}
+    groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.method, run.size or f"\0{run.seconds:.6f}"), []).append(run)
+        alike = (run.size,) if run.size else (f"{run.seconds:.6f}", *(
+            f"{kind}={run.parts[kind].images:.6f}" for kind in sorted(run.parts)))
+        groups.setdefault((run.method, *alike), []).append(run)
     return in_order([_point(group) for group in groups.values()])
 
 
@@ -144,12 +147,15 @@ def parts_of(labels: Mapping[str, Labels], n_classes: int, prices: Prices) -> di
 
 def expected_parts(images: Mapping[str, float], statistics: Statistics,
                    prices: Prices) -> dict[str, Part]:
-    """Return what numbers of images of each kind are expected to hold and to cost.
+    """Return what numbers of images of each kind are expected to hold and to cost. Every kind is
+    of images of its own.
 
     Raises UsageError for a kind that is priced by objects where these are not known (NaN).
     """
-    parts = parts_of({kind: (n, n * statistics.mean_classes, n * statistics.mean_objects)
-                      for kind, n in images.items()}, statistics.n_classes, prices)
+    parts: dict[str, Part] = {}
+    for kind, n in images.items():
+        parts |= parts_of({kind: (n, n * statistics.mean_classes, n * statistics.mean_objects)},
+                          statistics.n_classes, prices)
     for kind, part in parts.items():
         if math.isnan(part.seconds):
             raise UsageError(f"{statistics.source}: objects in an image are not known, and {kind} "
@@ -224,6 +230,8 @@ def load_point(value: Any) -> Point:
                  for kind, part in value.get("labels", {}).items()}
         interval = value.get("interval")
         low, high = (None, None) if interval is None else (number(v, 0, 1) for v in interval)
+        if interval is not None and low > high:
+            raise ValueError(f"{interval!r} where an interval is expected")
         n_classes, deviation = value.get("n_classes"), value.get("deviation")
         return Point(str(value["method"]), number(value["seconds"]), number(value["score"], 0, 1),
                      int(number(value.get("runs", 1), 1)),

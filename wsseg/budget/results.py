@@ -74,7 +74,7 @@ def results_of(value: Any, score: str | None, where: str) -> list[Result]:
     """Return the results in the JSON of ``ws-eval``: one, or several under ``results``.
 
     score: which of its scores; None for the one it is about. The interval is [low, high] under
-    ``interval``, or in an object of such by score. Raises UsageError.
+    ``interval``, of the score it is about, or in an object of such by score. Raises UsageError.
     """
     found = value.get("results", value) if isinstance(value, dict) else value
     if isinstance(found, dict):
@@ -83,7 +83,8 @@ def results_of(value: Any, score: str | None, where: str) -> list[Result]:
     for item in found if isinstance(found, list) else ():
         if not isinstance(item, dict):
             break
-        name = score or str(item.get("metric", "miou"))
+        main = str(item.get("metric", "miou"))
+        name = score or main
         if name not in item:
             raise UsageError(f"{where}: no score is called {name!r}{near(name, _scores(item))}")
         if item[name] is None:
@@ -91,6 +92,8 @@ def results_of(value: Any, score: str | None, where: str) -> list[Result]:
         interval = item.get("interval")
         if isinstance(interval, dict):
             interval = interval.get(name)
+        elif name != main:
+            interval = None
         rows.append(Result(str(item.get("prediction", "")), name, _share(item[name], name, where),
                            _pair(interval, where), item))
     if not rows:
@@ -203,6 +206,8 @@ def _table_run(cell: Mapping[str, str], at: str, costs: list[str], kinds: list[s
     interval = None
     if cell.get("low") and cell.get("high"):
         interval = number("low", unit, 1.0), number("high", unit, 1.0)
+        if interval[0] > interval[1]:
+            raise UsageError(f"{at}: low {cell['low']} is above high {cell['high']}")
     images = {kind: number(kind) for kind in kinds if cell[kind] not in ("", "0")}
     n_classes = None if statistics is None else statistics.n_classes
     if not costs:

@@ -54,8 +54,12 @@ class Reader:
         self._used: set[str] = set()
         runs: list[Run] = []
         ready: list[Point] = []
+        seen: set[tuple[str, str]] = set()
         for text in inputs or ("-",):
             method, path = self._split(text)
+            if (method, os.path.realpath(path)) in seen:  # would be two runs, and a surer mean
+                raise UsageError(f"{path} is named twice")
+            seen.add((method, os.path.realpath(path)))
             if path.endswith(COST_SUFFIX):
                 continue
             for one in self._read(method, path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from wsseg.cli import _score
 from wsseg.cli._flow import Flow
 from wsseg.cli._instances import (How, PanopticResult, PrecisionResult, run_ap, run_pq,
                                   thresholds)
-from wsseg.errors import ExitStatus, UsageError
+from wsseg.errors import ExitStatus, UsageError, WssegError
 from wsseg.io.atomic import atomic_write
 from wsseg.metrics.bootstrap import Difference, Interval, difference, interval, resamples
 from wsseg.metrics.gap import Gap, gap
@@ -69,6 +71,7 @@ def plan(flow: Flow, places: Sequence[str], **given) -> tuple[Plan, tuple[str, .
 
     Raises UsageError for options that contradict each other.
     """
+    _refuse_targets(given["plot"], given["per_image"])
     if given["merge"]:
         return _merging(flow, places, **given), (), ""
     if len(places) < 2:
@@ -91,7 +94,7 @@ def plan(flow: Flow, places: Sequence[str], **given) -> tuple[Plan, tuple[str, .
         raise UsageError("a truth from standard input can be read only once: write it to a "
                          "directory first")
     if "-" in anew:
-        raise UsageError("--full and --baseline are percentages or places, not standard input")
+        raise UsageError("--full and --baseline are shares, percentages or places, not standard input")
     rule = given["rule"] or "coco"
     how = How(rule, thresholds(given["thresholds"], rule), given["ranking"] or "score",
               given["unlabelled"] != "background")
@@ -121,7 +124,7 @@ def _merging(flow: Flow, places: Sequence[str], **given) -> Plan:
         raise UsageError("--baseline needs --full: the gap is between them")
     for name in ("full", "baseline"):
         if given[name] and _number(given[name]) is None:
-            raise UsageError(f"with --merge, --{name} is a percentage")
+            raise UsageError(f"with --merge, --{name} is a share or a percentage")
     results = tuple(merged(places))
     metric = results[0].main
     if given["quality"] and metric != "miou":
@@ -145,13 +148,22 @@ def evaluate(flow: Flow, plan: Plan, predictions: Sequence[str], truth: str) -> 
     results = [*plan.merged, *(score(place) for place in predictions)]
     if any(r.scope.failed for r in plan.merged):
         status = ExitStatus.SOME_FAILED
-    limits = [None if value is None else _value(value, score)
+    limits = [None if value is None else _value(value, score, results)
               for value in (plan.full, plan.baseline)]
+    _refuse_other_names(results)
     gaps = [gap(_main(r), *limits) for r in results] if limits[0] is not None else []
     intervals, differences = _resampled(results, plan) if plan.times else ([], [])
     if plan.per_image:
         atomic_write(Path(plan.per_image), image_table(results).encode())
     return Evaluation(plan, results, intervals, differences, gaps, *limits, status)
+
+
+def _refuse_targets(*paths: str | None) -> None:
+    """Raise WssegError for files to be written into folders that are not there, before all is
+    scored."""
+    for path in filter(None, paths):
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            raise WssegError(f"cannot write {path}: {os.strerror(errno.ENOENT)}")
 
 
 def _run(flow: Flow, plan: Plan) -> Result:
@@ -169,19 +181,47 @@ def _main(result: Result) -> float:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return float(text.removesuffix("%"))
     except ValueError:
         return None
 
 
-def _value(text: str, score) -> float:
-    """Return a share from a percentage, or the score of a place."""
-    number = _number(text)
-    if number is None:
-        return _main(score(text))
-    if not (math.isfinite(number) and 0 <= number <= 100):
-        raise UsageError(f"{text} is no percentage (a directory of that name is ./{text})")
-    return number / 100
+def _value(text: str, score: Callable[[str], Result], results: Sequence[Result]) -> float:
+    """Return a share, as it is or from a percentage, or the score of a place on the same
+    records."""
+    if _number(text) is not None:
+        return _share(text)
+    found = score(text)
+    _refuse_other_names([*results, found])
+    for other in results:
+        _refuse_other_records(found, other)
+    return _main(found)
+
+
+def _share(text: str) -> float:
+    from wsseg.budget.results import parse_score
+
+    try:
+        return parse_score(text)
+    except UsageError as error:
+        raise UsageError(f"{error} (a directory of that name is ./{text})") from None
+
+
+def _refuse_other_names(results: Sequence[Result]) -> None:
+    """Raise UsageError where predictions have other class names than the first; those of the truth
+    were compared before."""
+    named = [r.scope for r in results if r.scope.names is not None]
+    for scope in named[1:]:
+        if scope.names != named[0].names:
+            raise UsageError(f"{scope.prediction} has other classes than {named[0].prediction}")
+
+
+def _refuse_other_records(one: Result, other: Result) -> None:
+    lacking = set(one.scope.keys) ^ set(other.scope.keys)
+    if lacking:
+        raise UsageError(f"{one.scope.prediction} and {other.scope.prediction} were scored on "
+                         f"different records, for example {min(lacking)}: use --missing "
+                         "wrong, or --keys for those that all have")
 
 
 def _rows(result: Result, keys: Sequence[str]) -> list[int]:
@@ -194,11 +234,7 @@ def _resampled(results: list[Result], plan: Plan
     """Return intervals of each prediction and differences of all pairs, from the same resamples."""
     first = results[0].scope
     for other in results[1:]:
-        lacking = set(first.keys) ^ set(other.scope.keys)
-        if lacking:
-            raise UsageError(f"{first.prediction} and {other.scope.prediction} were scored on "
-                             f"different records, for example {min(lacking)}: use --missing "
-                             "wrong, or --keys for those that all have")
+        _refuse_other_records(results[0], other)
     keys = sorted(first.keys)
     if len(keys) < 2:
         raise UsageError("--bootstrap needs at least two records")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -43,7 +44,7 @@ def thresholds(text: str | None, rule: str) -> tuple[float, ...]:
     try:
         if ":" in text:
             start, step, stop = map(float, text.split(":"))
-            count = round((stop - start) / step) + 1
+            count = math.floor((stop - start) / step + 1e-9) + 1
             found = tuple(round(start + i * step, 10) for i in range(count))
         else:
             found = tuple(map(float, text.split(",")))

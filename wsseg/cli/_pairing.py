@@ -106,7 +106,7 @@ def compare(flow: Flow, missing: str, make_step: MakeStep, take: Callable[[Any],
             _all_wrong(flow, taker, truth, set(chosen))
             unscored = 0
     if hasattr(prediction, "get"):
-        untrue = len(set(flow.selected(prediction)) - set(taker.keys))
+        untrue = len(set(flow.selected(prediction)) - set(taker.keys) - flow.failed_keys)
     if not taker.keys and flow.cut is not None:
         raise IncompleteError(flow.cut)
     if not taker.keys and (flow.failed or unscored or untrue or not flow.shard):

@@ -32,8 +32,8 @@ from wsseg.cli._command import tool
 @click.option("--worst", type=click.IntRange(1), metavar="N", help="Print only the keys of the N "
               "records of the lowest scores, one a line, for --keys of other tools.")
 @click.option("--best", type=click.IntRange(1), metavar="N", help="The same of the highest.")
-@click.option("--full", metavar="SCORE", help="What full supervision reaches, as a percentage or "
-              "a place of predictions: adds the remaining gap.")
+@click.option("--full", metavar="SCORE", help="What full supervision reaches, as a share, a "
+              "percentage or a place of predictions: adds the remaining gap.")
 @click.option("--baseline", metavar="SCORE", help="What a weak baseline reaches: adds how much of "
               "its gap to --full is gone.")
 @click.option("--trimap", type=click.IntRange(1, 1000), multiple=True, metavar="WIDTH",

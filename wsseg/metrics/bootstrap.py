@@ -99,7 +99,8 @@ def miou_of_sums(sums: np.ndarray) -> Score:
     flat = sums.reshape(n_images, -1).astype(np.float64)
 
     def score(weights: np.ndarray) -> np.ndarray:
-        hit, true, guess = np.moveaxis((weights @ flat).reshape(-1, 3, n_classes), 1, 0)
+        hit, true, guess = np.moveaxis((weights @ flat).reshape(len(weights), 3, n_classes), 1,
+                                       0)
         with np.errstate(invalid="ignore", divide="ignore"):
             return mean_of(hit / (true + guess - hit))
     return score
