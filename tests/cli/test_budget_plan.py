@@ -90,6 +90,17 @@ def test_no_more_images_than_there_are(table):
     assert found["best"]["buy"] == {"masks": 250} and [p["score"] for p in found["front"]] == [.4]
 
 
+def test_what_too_few_images_leave_out_is_said(tmp_path):
+    (tmp_path / "t.csv").write_text("method,score,masks\nf,.5,10\nf,.8,20\n")
+    words = ["ws-budget", "plan", tmp_path / "t.csv", "--dataset", "voc", "--days", "9"]
+    told = run([*words, "--images", "12", "--measured"]).stdout.decode()
+    assert "what is better needs more images than there are" in told
+    assert "nothing better was measured" not in told
+    told = run([*words, "--images", "5"]).stdout.decode()
+    assert "buy nothing: all that was measured needs more images than there are" in told
+    assert "nothing better was measured" in run(words).stdout.decode()
+
+
 def test_a_users_own_images_and_prices_change_what_a_budget_buys(table, tmp_path):
     labels = write_place(tmp_path / "own", [make_record(i, "boxes") for i in range(3)])
     (tmp_path / "timings.csv").write_text("action,seconds\n" + "mask,19\nmask,21\nmask,500\n")

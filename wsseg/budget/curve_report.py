@@ -42,9 +42,10 @@ def plan_text(found: Plan, points: Sequence[Point], full: Mapping[str, float]) -
     """Return what to buy, the alternatives, the next purchase, and what was measured."""
     lines = [f"budget {_time(found.budget)}"]
     if found.best is None:
-        cheapest = min(p.seconds for p in points)
-        lines.append("buy nothing: nothing that was measured can be paid (the cheapest costs "
-                     f"{_time(cheapest)}), and what less reaches was not measured")
+        lines.append("buy nothing: " + (
+            "all that was measured needs more images than there are" if found.cheapest is None else
+            f"nothing that was measured can be paid (the cheapest costs {_time(found.cheapest)}), "
+            "and what less reaches was not measured"))
     rows = [_bought("buy" if offer is found.best else "or", offer, full)
             for offer in found.methods]
     if found.step is not None:
@@ -58,7 +59,8 @@ def plan_text(found: Plan, points: Sequence[Point], full: Mapping[str, float]) -
     if found.best is not None and found.left > found.budget * 1e-9:
         lines.append(f"{_time(found.left)} are left"
                      + (": nothing better was measured, and what more labels would add is not "
-                        "known" if found.beyond else ""))
+                        "known" if found.beyond else ": what is better needs more images than "
+                        "there are" if found.wider and found.step is None else ""))
     rows = [("method", "labels", "days", "score", "low", "high")]
     rows += [(printable(p.method), _labels(p.parts, p.size), _days(p.seconds), percent(p.score),
               percent(p.low), percent(p.high)) for p in found.front]

@@ -56,7 +56,9 @@ class Offer:
 class Plan:
     """The answer. best: None where nothing can be paid; methods: the best offer of each method
     that has one; front: measured points that no other beats; step: what to buy after best, and
-    rate: its gain in score for a second; left: seconds of the budget that best leaves."""
+    rate: its gain in score for a second; left: seconds of the budget that best leaves; cheapest:
+    seconds of the cheapest measured point that there are images for, None for none; wider: whether
+    a better point was measured that there are too few images for."""
 
     budget: float
     best: Offer | None
@@ -65,11 +67,13 @@ class Plan:
     step: Offer | None
     rate: float | None
     left: float
+    cheapest: float | None
+    wider: bool
 
     @property
     def beyond(self) -> bool:
-        """Whether the budget pays for the dearest point measured, and more."""
-        return self.left > 0 and self.step is None and self.best is not None
+        """Whether the budget pays for the best point measured, and more."""
+        return self.left > 0 and self.step is None and self.best is not None and not self.wider
 
 
 def plan(points: Sequence[Point], budget: float, have: Mapping[str, float] | None = None, *,
@@ -87,8 +91,10 @@ def plan(points: Sequence[Point], budget: float, have: Mapping[str, float] | Non
     best = methods[0] if methods else None
     there = [p for p in points if _total(p) <= images]
     step, rate = _next(there, best, have)
+    wider = any(p.score > (best.score if best else 0.0) for p in points if _total(p) > images)
     return Plan(budget, best, methods, front(there), step, rate,
-                budget - (best.seconds if best else 0.0))
+                budget - (best.seconds if best else 0.0),
+                min((_extra(p, p, 0.0, have) for p in there), default=None), wider)
 
 
 def _rank(offer: Offer) -> tuple:

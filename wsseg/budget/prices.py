@@ -111,7 +111,7 @@ def parse_mix(text: str, option: str = "--mix") -> dict[str, int]:
         kind, _, number = (part.strip() for part in item.partition("="))
         if kind not in KINDS:
             raise UsageError(f"{option}: no kind is called {kind!r}{near(kind, KINDS)}")
-        if not (number.isascii() and number.isdecimal()) or kind in mix:
+        if not (number.isascii() and number.isdecimal() and len(number) < 16) or kind in mix:
             raise UsageError(f"{option} {text}: it is KIND=IMAGES,KIND=IMAGES, each kind once")
         mix[kind] = int(number)
     return mix

@@ -13,7 +13,7 @@ from wsseg.errors import ExitStatus, UsageError
 
 
 class Amount(click.FloatRange):
-    """A finite number that is not negative."""
+    """A number that is not negative, and not beyond all reason."""
 
     name = "float range"
 
@@ -23,8 +23,8 @@ class Amount(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None,
                 ctx: click.Context | None) -> float:
         number = super().convert(value, param, ctx)
-        if not number < float("inf"):
-            self.fail(f"{value!r} is not a finite number", param, ctx)
+        if not number < 1e15:  # days are seconds later on
+            self.fail(f"{value!r} is not a finite number below 1e15", param, ctx)
         return number
 
 

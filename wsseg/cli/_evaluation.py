@@ -94,7 +94,8 @@ def plan(flow: Flow, places: Sequence[str], **given) -> tuple[Plan, tuple[str, .
         raise UsageError("a truth from standard input can be read only once: write it to a "
                          "directory first")
     if "-" in anew:
-        raise UsageError("--full and --baseline are shares, percentages or places, not standard input")
+        raise UsageError("--full and --baseline are shares, percentages or places, not standard "
+                         "input")
     rule = given["rule"] or "coco"
     how = How(rule, thresholds(given["thresholds"], rule), given["ranking"] or "score",
               given["unlabelled"] != "background")
