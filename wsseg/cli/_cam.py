@@ -141,7 +141,7 @@ def _spend(flow: Flow, sources: Sequence[Source]) -> tuple[str, ...]:
             total[kind] = tuple(map(max, total[kind], there.get(kind, (0, 0, 0))))
     base = by_kind(sources[0].header.supervision)
     flow.spent |= {kind: tuple(n - b for n, b in zip(numbers, base.get(kind, (0, 0, 0))))
-                           for kind, numbers in total.items()}
+                   for kind, numbers in total.items()}
     return tuple(total)
 
 

@@ -69,7 +69,8 @@ class Evaluation:
 def plan(flow: Flow, places: Sequence[str], **given) -> tuple[Plan, tuple[str, ...], str]:
     """Return the plan, the predictions and the truth from the words of the command line.
 
-    Raises UsageError for options that contradict each other.
+    Raises UsageError for options that contradict each other, WssegError for files that cannot be
+    written.
     """
     _refuse_targets(given["plot"], given["per_image"])
     if given["merge"]:

@@ -232,9 +232,9 @@ def _header(lead: Source, sources: Sequence[Source], labels: Sequence[Source]) -
         refuse_other_classes(named[0], source)
     history = {}
     for header in (*headers[1:], *(s.header for s in labels)):
-        history.update({e.get("id"): e for e in header.history})
+        history.update({e["id"]: e for e in header.history})
     for entry in headers[0].history:
-        history.pop(entry.get("id"), None)
+        history.pop(entry["id"], None)
     return replace(lead.header, kinds=tuple(sorted({k for h in headers for k in h.kinds})),
                    classes=named[0].header.classes if named else None,
                    supervision=union(*(s.header.supervision for s in (*sources, *labels))),

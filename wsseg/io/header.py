@@ -54,8 +54,8 @@ class Header:
                               f"reads up to {FORMAT})")
         try:
             classes = value.get("classes")
-            names = (*value["kinds"], *(classes or ()), *(e[name] for e in value["history"]
-                                                                 for name in ("tool", "id")))
+            names = (*value["kinds"], *(classes or ()),
+                     *(e[name] for e in value["history"] for name in ("tool", "id")))
             lists = [e["arguments"] for e in value["history"]]
             if (not all(isinstance(n, str) for n in names)
                     or not all(isinstance(v, list) for v in lists)

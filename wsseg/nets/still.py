@@ -68,9 +68,8 @@ class Kept:
 def settle(net: nn.Module) -> nn.Module:
     """Let a net keep what ``normed`` makes of its norms on a CPU, until ``stir``; return it.
 
-    Costs the memory of its weights, and again for each shape of input; a layer whose weights come
-    to more than ``_MOST`` has the layout for one shape. Weights may change, but not through
-    ``.data``.
+    Costs the memory of its weights, and again for each shape of input up to ``_MOST`` a layer, or
+    once for a layer that is larger. Weights may change, but not through ``.data``.
     """
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
