@@ -52,7 +52,8 @@ MINI := --recipe ../recipes/mini.json --scale .4 .7 --crop 161 --iterations 800
 SMALL := --recipe ../recipes/mini.json
 # EM from tags needs a net that knows the classes, as VGG-16's layers do: a classifier of the tags,
 # made convolutional. A new head on ImageNet's features ends with one place that is always foreground.
-TAG ?= --backbone efficientnet-lite0 --crop 257 --scale .8 1.3 --epochs 8
+TAG ?= --backbone efficientnet-lite0 --epochs 8 $(if $(filter mini,$(SCALE)),--crop 161 --scale .4 .7,\
+  --crop 257 --scale .8 1.3)
 KNOWN = --head fcn --init $(1) --lr 2e-4 --new-rate 2 --bias-rate 2
 PREDICT ?= $(if $(filter mini,$(SCALE)),--scales .5)
 
