@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
+from torchvision.models.detection.faster_rcnn import TwoMLPHead  # noqa: E402
 
 from tests import training  # noqa: E402
 from tests.conftest import make_record, write_place  # noqa: E402
@@ -94,6 +95,16 @@ def test_images_without_boxes_can_be_learnt_from(runner):
     write_place(runner.folder / "none", records, kinds=["boxes", "image"])
     runner.train("none", quick=QUICK)
     assert all(np.isfinite(entry["loss"]) for entry in runner.log())
+
+
+def test_the_box_head_learns_from_as_many_proposals_as_asked_for(runner, monkeypatch):
+    seen = []
+    forward = TwoMLPHead.forward
+    monkeypatch.setattr(TwoMLPHead, "forward",
+                        lambda self, x: seen.append(len(x)) or forward(self, x))
+    for rois in (1, 5):
+        runner.train("weak", "--rois", rois, "--iterations", "1", out=f"run{rois}", quick=QUICK)
+    assert seen == [4, 20]
 
 
 @pytest.mark.parametrize("words, message", [

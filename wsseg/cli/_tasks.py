@@ -50,7 +50,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("from_components", "max_objects"), ("rsis", "wrsis")),
     **dict.fromkeys(("class_from", "stop_from", "patience"), ("rsis",)),
     **dict.fromkeys(("token_at", "token_order", "matching"), ("wrsis",)),
-    **dict.fromkeys(("fpn", "anchors"), ("detect",)),
+    **dict.fromkeys(("fpn", "anchors", "rois"), ("detect",)),
     **dict.fromkeys(("head", "fov"), ("segment", "instance")),
     **dict.fromkeys(("detections", "things", "crf_iterations", "crf_stride", "piecewise"),
                     ("instance",)),

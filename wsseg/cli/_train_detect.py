@@ -39,7 +39,7 @@ class Detect(Task):
         return net, load_init(net, o["init"])
 
     def objective(self, net: Any, data: Data) -> Any:
-        return DetectObjective(net)
+        return DetectObjective(net, self.options["rois"])
 
     def compile(self, net: Any) -> None:
         net.backbone.compile()  # the rest has other shapes at every step

@@ -94,6 +94,8 @@ _DETECT = (
                  "instead of one level of --stride."),
     click.option("--anchors", metavar="S,S,...", help="detect: sides of the anchors in pixels; "
                  "five with --fpn [default: 16,32,64,128,256]."),
+    click.option("--rois", type=_COUNT, default=512, show_default=True, help="detect: proposals "
+                 "of an image that its box head learns from; fewer are faster on a CPU."),
     click.option("--detections", metavar="PLACE", help="instance: boxes with scores for the "
                  "images [default: those around the true things]."),
     click.option("--things", metavar="CLASSES", help="instance: which classes are things, as for "

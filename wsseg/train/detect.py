@@ -13,11 +13,15 @@ _LEAST = 2.  # pixels of a box's sides that a crop must leave
 
 class DetectObjective(nn.Module):
     """A detector and its four losses, one module so that it can be wrapped for several
-    processes. Images without boxes teach what is no object."""
+    processes. Images without boxes teach what is no object.
 
-    def __init__(self, net: Detector) -> None:
+    rois: proposals of an image that the box head learns from, a quarter of them objects at most.
+    """
+
+    def __init__(self, net: Detector, rois: int = 512) -> None:
         super().__init__()
         self.net = net
+        net.roi_heads.fg_bg_sampler.batch_size_per_image = rois
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return sums (4,), counts (4,) and weights (4,), see ``Objective``: torchvision's losses
