@@ -6,7 +6,8 @@ COCO_PANOPTIC: a folder with panoptic_SPLIT.json and its PNGs. Predictions are t
 shifted by 5 pixels, a few of them lost and a few of another class. The usual way reads both as
 RGB PNGs with Pillow and takes the unique values of combined ids. Ours is what ``ws-eval --metric
 pq`` does for each record of places of instance and label maps. Prints the CPU time of both, with
-and without reading, after checking that PQ, SQ and DQ are equal to 1e-9.
+and without reading, and of ours from two directories and two HDF5 files (the usual way has its
+bytes in memory), after checking that PQ, SQ and DQ are equal to 1e-9.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
+from tests.conftest import write_place
 from tests.metrics.usual_panoptic import Entry, average, count
 from wsseg.cli._instances import How, _count
 from wsseg.cli._pairing import Pair
 from wsseg.cli._regions import predicted_regions, true_regions
 from wsseg.data import open_dataset
+from wsseg.io.places import open_source
 from wsseg.io.record import Record
 from wsseg.io.values import InstanceMap, Segment
 from wsseg.metrics.panoptic import panoptic_counts, panoptic_score
@@ -67,7 +72,7 @@ class Scene:
         self.ids = ids.astype(np.uint32), guess.astype(np.uint32)
         self.members = [dict(self._packed(record.key, v, m)) for v, m in (
             (value, label), (InstanceMap(guess, tuple(kept)), None))]
-        self.names = record.names
+        self.names, self.key = record.names, record.key
 
     @staticmethod
     def _packed(key: str, value: InstanceMap, label: np.ndarray | None):
@@ -80,6 +85,25 @@ class Scene:
     def pair(self) -> Pair:
         truth, guess = (Record("x", dict(m), self.names) for m in self.members)
         return Pair("x", guess, truth)
+
+
+class Stored:
+    """The scenes in two places of one form."""
+
+    def __init__(self, scenes: list[Scene], folder: str, ending: str) -> None:
+        self.names = scenes[0].names
+        self.places: list[str] = []
+        for side, part in enumerate(("truth", "guess")):
+            place = write_place(os.path.join(folder, part + ending), [
+                Record(s.key, dict(s.members[side]), s.names) for s in scenes],
+                classes=self.names)
+            self.places.append(place)
+
+    def score(self) -> tuple[float, float, float]:
+        truth, guess = map(open_source, map(str, self.places))
+        total = sum(_count(Pair(k, guess.get(k), truth.get(k)), names=self.names, how=How())[1][0]
+                    for k in truth.keys())
+        return tuple(map(float, panoptic_score(total).mean()))
 
 
 def usual(scenes: list[Scene], read: bool) -> tuple[float, float, float]:
@@ -117,21 +141,29 @@ def main() -> None:
              "usual, ids given": lambda: usual(scenes, False),
              "wsseg, ids given": lambda: tuple(map(float, panoptic_score(sum(
                  panoptic_counts(*r, len(names)) for r in regions)).mean()))}
+    with tempfile.TemporaryDirectory() as folder:
+        works |= {f"wsseg, {name}": Stored(scenes, folder, ending).score
+                  for name, ending in (("directories", ""), ("HDF5", ".h5"))}
+        measure(works, args.rounds, len(keys))
+
+
+def measure(works: dict[str, Callable], rounds: int, images: int) -> None:
     found = {name: work() for name, work in works.items()}
     for values in found.values():
         np.testing.assert_allclose(values, found["usual, with reading"], atol=1e-9)
     times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(args.rounds):
+    for _ in range(rounds):
         for name, work in works.items():
             start = time.process_time()
             work()
-            times[name].append(1e3 * (time.process_time() - start) / len(keys))
-    print(f"{len(keys)} images, PQ {100 * found['usual, with reading'][0]:.2f} in all; CPU time of "
-          f"an image, medians of {args.rounds}, load {os.getloadavg()[0]:.1f}")
+            times[name].append(1e3 * (time.process_time() - start) / images)
+    print(f"{images} images, PQ {100 * found['usual, with reading'][0]:.2f} in all; CPU time of "
+          f"an image, medians of {rounds}, load {os.getloadavg()[0]:.1f}")
     best = {name: float(np.median(t)) for name, t in times.items()}
     for name, value in best.items():
+        peer = best.get(name.replace("wsseg", "usual"), best["usual, with reading"])
         print(f"{name:22} {value:7.3f} ms" + ("" if name.startswith("usual") else
-              f"   {best[name.replace('wsseg', 'usual')] / value:.1f}x"))
+              f"   {peer / value:.1f}x"))
 
 
 if __name__ == "__main__":

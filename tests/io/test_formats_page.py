@@ -83,11 +83,14 @@ def test_hdf5_reads_as_the_page_says(tmp_path):
         assert header["wsseg"] == 1 and end["records"] == 4
         label = file["label/img002"]
         assert np.array_equal(label[()], make_label(2))
+        digest, kinds = label.attrs["digest"].tobytes(), label.attrs["kinds"]
+        kept = digest + kinds.tobytes()
+        assert digest.hex() == records()[2].pack().digest and kinds == 3
         assert label.attrs["crc32"] == zlib.crc32(
-            b"/label/img002" + label[()].tobytes() + b'{"boxes":[2,2]}')
+            b"/label/img002" + label[()].tobytes() + kept + b'{"boxes":[2,2]}')
         boxes = file["boxes/img002"]
         assert boxes.attrs["suffix"] == "boxes.json"
         assert boxes.attrs["supervision"] == '{"boxes":[2,2]}'
         assert boxes.attrs["crc32"] == zlib.crc32(
-            b"/boxes/img002" + boxes[()].tobytes() + b'boxes.json{"boxes":[2,2]}')
+            b"/boxes/img002" + boxes[()].tobytes() + kept + b'boxes.json{"boxes":[2,2]}')
         assert json.loads(boxes[()].tobytes())["size"] == [24, 32]

@@ -12,7 +12,9 @@ import pytest
 from tests.conftest import CLASSES, make_label, make_record, write_place
 from tests.io.conftest import make_value, same
 from wsseg.errors import IncompleteError, RecordError, UnsafeError, WssegError
+from wsseg.io import codec
 from wsseg.io.hdf5 import Hdf5Source
+from wsseg.io.inspect import Audit, check_record
 from wsseg.io.kinds import KINDS
 from wsseg.io.png import encode_labels
 from wsseg.io.record import Record
@@ -182,6 +184,35 @@ def test_a_lost_record_is_noticed(path):
         del file["label/img000"], file["boxes/img000"], file["image/img000"]
     with pytest.raises(IncompleteError, match="it holds 1 of 2 records"):
         list(Hdf5Source(path))
+
+
+def test_a_lost_part_of_a_record_is_noticed(path):
+    with edit(path) as file:
+        del file["boxes/img000"]
+    with pytest.raises(RecordError, match="holds other kinds than were written together"):
+        Hdf5Source(path).get("img000")
+
+
+def test_arrays_are_not_encoded_to_be_read(path, monkeypatch):
+    source = Hdf5Source(path)
+    monkeypatch.setattr(codec, "encode_member", None)
+    np.testing.assert_array_equal(source.get("img000").get("label"), make_label(0))
+    value = source.get("deep/er.x/ü%").get("instance")
+    np.testing.assert_array_equal(value.ids, DEEP)
+    assert [s.id for s in value.segments] == DEEP.ravel()[1:].tolist()
+    with pytest.raises(ValueError, match="read-only"):
+        value.ids[0] = 1
+
+
+def test_a_later_encoder_whose_bytes_differ_finds_nothing_damaged(tmp_path, monkeypatch):
+    path = write_place(tmp_path / "two.h5", [make_record(i, "label", "boxes") for i in range(2)])
+    bytes_then = Hdf5Source(path).get("img000").pack()
+    monkeypatch.setattr(codec, "encode_labels", lambda labels, **_: encode_labels(
+        labels, palette=False))
+    source = Hdf5Source(path)
+    assert source.get("img000").pack() != bytes_then
+    audit = Audit(source, whole=True)
+    assert [audit.take(check_record(r)) for r in source] == [None, None] and not audit.close()
 
 
 @pytest.mark.parametrize("link", [h5py.SoftLink("/label/img000"),

@@ -117,6 +117,9 @@ def _instance(record: Record) -> InstanceMap:
 
 def _unchecked(record: Record) -> InstanceMap:
     """Decode an instance map whose ids are left in 8 bits where they are stored so."""
+    held = record.held("instance")
+    if held is not None:
+        return held
     if not {"inst.png", "inst.json"} <= record.members.keys():  # decoded already, or not whole
         return record.get("instance")
     parts = record.read("instance")

@@ -11,7 +11,7 @@ import numpy as np
 from wsseg.errors import RecordError, UnsafeError
 from wsseg.io import jsons, npz
 from wsseg.io.photo import decode_photo, encode_photo
-from wsseg.io.png import (check_pixels, decode_labels, encode_ids, encode_labels,
+from wsseg.io.png import (check_map, check_pixels, decode_labels, encode_ids, encode_labels,
                           voc_palette)
 from wsseg.io.values import InstanceMap, ScoreMap
 
@@ -22,6 +22,11 @@ _JSON = {
     "points": (jsons.read_points, jsons.write_points),
     "masks": (jsons.read_masks, jsons.write_masks),
 }
+
+
+#: The two members of an instance map.
+_PARTS = {"inst.json": lambda value: jsons.dump(jsons.write_segments(value.segments)),
+          "inst.png": lambda value: encode_ids(value.ids.astype(np.uint16))}
 
 
 def decode(kind: str, members: Mapping[str, bytes], names: Sequence[str] | None = None) -> Any:
@@ -51,8 +56,7 @@ def encode(kind: str, value: Any) -> dict[str, bytes]:
     """Encode one value as suffix -> bytes; equal values give equal bytes."""
     if kind == "instance":
         check_instance(value)
-        return {"inst.json": jsons.dump(jsons.write_segments(value.segments)),
-                "inst.png": encode_ids(value.ids.astype(np.uint16))}
+        return {suffix: part(value) for suffix, part in _PARTS.items()}
     if kind in _JSON:
         return {f"{kind}.json": jsons.dump(_JSON[kind][1](value))}
     if kind in ("score", "cam"):
@@ -64,6 +68,23 @@ def encode(kind: str, value: Any) -> dict[str, bytes]:
     if kind == "conf":
         return {"conf.png": encode_labels(value, palette=False)}
     return {kind.removeprefix("."): value}
+
+
+def encode_member(kind: str, suffix: str, value: Any) -> bytes:
+    """Encode one of the members of a value, ``encode(kind, value)[suffix]``, without the others."""
+    return _PARTS[suffix](value) if suffix in _PARTS else encode(kind, value)[suffix]
+
+
+def check(kind: str, value: Any) -> None:
+    """Raise RecordError or UnsafeError for an array, or what is made of one, that ``kind`` cannot
+    have."""
+    if kind in ("label", "scribble", "conf"):
+        check_map(value)
+    elif kind in ("score", "cam"):
+        check_score(value, kind)
+    elif kind == "instance":
+        check_map(value.ids)
+        check_instance(value)
 
 
 def _decode_instance(members: Mapping[str, bytes], names: Sequence[str] | None) -> InstanceMap:

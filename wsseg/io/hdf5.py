@@ -19,8 +19,8 @@ from wsseg.io import codec, jsons
 from wsseg.io.disk import Disk
 from wsseg.io.header import End, Header
 from wsseg.io.kinds import KINDS, check_key, kind_of, split_name, suffixes_of
-from wsseg.io.png import check_pixels
-from wsseg.io.record import MAX_MEMBER, Packed, Record
+from wsseg.io.png import check_map, check_pixels
+from wsseg.io.record import MAX_MEMBER, Member, Packed, Record, ValueMember
 from wsseg.io.values import InstanceMap, ScoreMap
 
 _ESCAPES = (("%", "%25"), (".", "%2E"), ("/", "%2F"))
@@ -54,16 +54,22 @@ def _to_dataset(kind: str, members: dict[str, bytes]) -> tuple[np.ndarray, dict[
     return np.frombuffer(data, np.uint8), {"suffix": suffix}
 
 
-def _from_dataset(kind: str, data: np.ndarray, attrs: dict[str, Any]) -> dict[str, bytes]:
+def _from_dataset(kind: str, data: np.ndarray, attrs: dict[str, Any],
+                  names: Sequence[str] | None) -> dict[str, Member]:
     """Return the members that ``_to_dataset`` was given."""
+    value: Any = None
+    if kind in ("label", "scribble", "conf", "instance"):
+        check_map(data)
     if kind in ("label", "scribble", "conf"):
-        return codec.encode(kind, data)
-    if kind in ("score", "cam"):
-        return codec.encode(kind, ScoreMap(data, attrs["classes"].astype(np.int64),
-                                           tuple(int(n) for n in attrs["size"])))
-    if kind == "instance":
-        segments = jsons.read_segments(jsons.parse(attrs["segments"].tobytes()), None)
-        return codec.encode(kind, InstanceMap(data, segments))
+        value = data
+    elif kind in ("score", "cam"):
+        value = ScoreMap(data, attrs["classes"].astype(np.int64),
+                         tuple(int(n) for n in attrs["size"]))
+    elif kind == "instance":
+        value = InstanceMap(data, jsons.parse_segments(attrs["segments"].tobytes(), names))
+    if value is not None:
+        data.flags.writeable = False  # the bytes are made of it later
+        return {s: ValueMember(kind, s, value) for s in suffixes_of(kind)}
     suffix = attrs.get("suffix")
     if not isinstance(suffix, str):
         raise RecordError(f"/{kind} has a dataset without a suffix")
@@ -157,7 +163,13 @@ class Hdf5Source:
         note = attrs.pop("supervision", None)
         if note is not None:
             record.supervision = {k: (c, o) for k, (c, o) in jsons.parse(note.encode()).items()}
-        record.members.update(_from_dataset(_unescape(group), data, attrs))
+        written = attrs.pop("digest", None)
+        if written is not None:
+            digest, kinds = written.tobytes().hex(), int(attrs.pop("kinds"))
+            if record.expected not in (None, digest) or kinds != len(self._index[record.key]):
+                raise RecordError("holds other kinds than were written together")
+            record.expected = digest
+        record.members.update(_from_dataset(_unescape(group), data, attrs, record.names))
 
     def get(self, key: str) -> Record:
         record = Record(key, {}, self.header.classes)
@@ -209,12 +221,16 @@ class Hdf5Writer:
     def write(self, packed: Packed, digest: str) -> None:
         """Add one record. Raises OSError when the disk does not take it."""
         members = dict(packed.members)
-        for kind in sorted({kind_of(s) for s in members}):
+        kinds = sorted({kind_of(s) for s in members})
+        together = {"digest": np.frombuffer(bytes.fromhex(digest), np.uint8),
+                    "kinds": np.uint32(len(kinds))}
+        for kind in kinds:
             data, attrs = _to_dataset(kind, {s: members[s] for s in suffixes_of(kind)
                                              if s in members})
             if packed.supervision:
                 attrs["supervision"] = jsons.dump(
                     {k: list(v) for k, v in packed.supervision.items()}).decode().strip()
+            attrs |= together
             options = {}
             if kind in KINDS and data.ndim > 1 and data.size:
                 options = {"chunks": data.shape, "compression": "gzip", "compression_opts": 1}

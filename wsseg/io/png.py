@@ -144,7 +144,7 @@ def _decode_with_pillow(data: bytes, depth: int) -> np.ndarray:
 def encode_labels(labels: np.ndarray, *, palette: bool = True) -> bytes:
     """Encode uint8 (H, W) as a palette PNG with VOC's colours, or as a grey one, and uint16
     (H, W) as a 16-bit grey PNG. Equal arrays give equal bytes."""
-    _check_map(labels)
+    check_map(labels)
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(labels))
@@ -155,7 +155,8 @@ def encode_labels(labels: np.ndarray, *, palette: bool = True) -> bytes:
     return out.getvalue()
 
 
-def _check_map(labels: np.ndarray) -> None:
+def check_map(labels: np.ndarray) -> None:
+    """Raise RecordError unless this is uint8 or uint16 (H, W), UnsafeError for too many pixels."""
     if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
         raise RecordError(f"a label map is uint8 or uint16 (H, W); got {labels.dtype} "
                           f"{labels.shape}")
@@ -169,7 +170,7 @@ def encode_ids(ids: np.ndarray) -> bytes:
     No row is filtered: of flat maps that makes smaller files than the filters of photos, and
     the bytes need only be copied when they are read.
     """
-    _check_map(ids)
+    check_map(ids)
     height, width = ids.shape
     depth = 8 if ids.max() < 256 else 16
     rows = np.zeros((height, 1 + width * depth // 8), np.uint8)

@@ -47,6 +47,22 @@ class FileMember:
             raise RecordError(f"cannot read {self.path}: {error.strerror}") from None
 
 
+@dataclass(frozen=True, eq=False)
+class ValueMember:
+    """A member of a value that its place keeps decoded; encoded where its bytes are wanted."""
+
+    kind: str
+    suffix: str
+    value: Any
+
+    def read(self) -> bytes:
+        """Return the canonical bytes. Raises RecordError for what ``kind`` cannot have."""
+        return codec.encode_member(self.kind, self.suffix, self.value)
+
+
+Member = bytes | FileMember | ValueMember
+
+
 @dataclass(frozen=True)
 class Packed:
     """A record encoded for a place: sorted (suffix, bytes) members."""
@@ -69,14 +85,14 @@ class Packed:
 class Record:
     """One image's maps and labels, decoded on demand.
 
-    members: suffix -> bytes, or a FileMember. names: class names of the place it came from.
+    members: suffix -> bytes, or what reads them. names: class names of the place it came from.
     canonical: the bytes were written by wsseg and may be passed on as they are. expected: the
     digest it was written with, where the place says. joined: suffixes that came from elsewhere;
     foreign: those of them that wsseg did not write.
     """
 
     key: str
-    members: dict[str, bytes | FileMember] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
     canonical: bool = True
     supervision: Supervision = field(default_factory=dict)
@@ -100,13 +116,23 @@ class Record:
             raise RecordError(f"has no {kind} (it holds {held})")
         if len(found) > 1 and not KINDS[kind].parts:
             raise RecordError(f"has two members for one {kind}: {', '.join(found)}")
-        return {s: m.read() if isinstance(m, FileMember) else m for s, m in found.items()}
+        return {s: m if isinstance(m, bytes) else m.read() for s, m in found.items()}
+
+    def held(self, kind: str) -> Any:
+        """Return the value of ``kind`` that a place keeps decoded, unchecked, or else None."""
+        found = [self.members[s] for s in suffixes_of(kind) if s in self.members]
+        return found[0].value if found and isinstance(found[0], ValueMember) else None
 
     def get(self, kind: str) -> Any:
         """Return the decoded value of ``kind``. Raises RecordError if absent or bad."""
         if kind not in self._values:
             try:
-                self._values[kind] = codec.decode(kind, self.read(kind), self.names)
+                value = self.held(kind)
+                if value is None:
+                    value = codec.decode(kind, self.read(kind), self.names)
+                else:
+                    codec.check(kind, value)
+                self._values[kind] = value
             except RecordError as error:
                 if kind in self:
                     raise RecordError(f"{kind}: {error}") from None
@@ -129,7 +155,7 @@ class Record:
         for kind in self.kinds() - kinds:
             self.drop(kind)
 
-    def join(self, other: Mapping[str, bytes | FileMember], *, canonical: bool = True) -> None:
+    def join(self, other: Mapping[str, Member], *, canonical: bool = True) -> None:
         """Add another place's members for the same key; ours win. canonical: as of a record."""
         ours = self.kinds()
         new = {s: m for s, m in other.items() if kind_of(s) not in ours}
@@ -140,7 +166,7 @@ class Record:
 
     def stored(self) -> Packed:
         """Return the members as they lie in the place, changed or not, without joined ones."""
-        members = {s: m.read() if isinstance(m, FileMember) else m
+        members = {s: m if isinstance(m, bytes) else m.read()
                    for s, m in self.members.items() if s not in self.joined}
         return Packed(self.key, tuple(sorted(members.items())), self.supervision)
 
