@@ -149,6 +149,11 @@ def test_scores_are_not_mixed(tmp_path):
     assert [p["score"] for p in curve(one, other, *costs, "--score", "miou")["points"]] == [.5, .4]
 
 
+def test_full_supervision_of_no_method_is_refused(results):
+    told = complaint(run(["ws-budget", "curve", *results, *COSTS, "--full", "h=.8"], code=2))
+    assert "--full h=: no point is of that method, but of f, g" in told
+
+
 def test_shares_of_full_supervision(results, tmp_path):
     full = result(tmp_path / "full.json", .8)
 
@@ -208,9 +213,9 @@ def test_a_drawing_names_axes_and_methods(results, tmp_path):
 
 
 def test_a_drawing_that_cannot_be_written_is_one_line(results, tmp_path):
-    for name in ("none/x.png", "x.doc"):
-        done = run(["ws-budget", "curve", *results, *COSTS, "--plot", tmp_path / name], code=1)
-        assert "cannot write" in complaint(done) and done.stdout == b""
+    for name, code, reason in (("none/x.png", 1, "cannot write"), ("x.doc", 2, "ending must be")):
+        done = run(["ws-budget", "curve", *results, *COSTS, "--plot", tmp_path / name], code=code)
+        assert reason in complaint(done) and done.stdout == b""
 
 
 @pytest.mark.parametrize("text, words, message", [

@@ -73,6 +73,8 @@ def test_one_of_several_predictions_may_come_from_a_pipe(places, tmp_path):
     (["a", "b", "--full", "-"], "not standard input"),
     (["a", "b", "--json", "--tsv"], "exclude each other"),
     (["a", "b", "--json", "--worst", "3"], "exclude each other"),
+    (["a", "b", "--tsv", "--full", ".8"], "--tsv has no place for what --full adds: take --json"),
+    (["a", "b", "--worst", "3", "--trimap", "5"], "--worst has no place for what --trimap adds"),
     (["a", "b", "--rule", "voc"], "--rule is for --metric ap"),
     (["a", "b", "--metric", "pq", "--quality"], "--quality is for --metric miou"),
     (["a", "b", "--unlabelled", "void"], "--unlabelled is for"),

@@ -89,7 +89,13 @@ def _read(env: Any, inputs: tuple[str, ...], score: str | None, costs: tuple[str
     points = reader.points(inputs)
     if known is not None or prices or price_file is not None:
         points = repriced(points, table, known)
-    return points, {**reader.full, **_budget_read.full_scores(reader, full)}, reader.name or "score"
+    whole = _budget_read.full_scores(reader, full)
+    methods = sorted({p.method for p in points})
+    for method in whole:
+        if method and method not in methods:
+            raise UsageError(f"--full {method}=: no point is of that method, but of "
+                             f"{', '.join(methods)}")
+    return points, {**reader.full, **whole}, reader.name or "score"
 
 
 @click.command("curve", cls=Sub)
@@ -127,6 +133,10 @@ def curve(env, plot, as_json, score, **given):
     from wsseg.budget.curve_report import curve_json, curve_text
     from wsseg.cli._budget_read import dump
 
+    if plot:
+        from wsseg.cli._figure import check_picture
+
+        check_picture(plot)
     points, full, score = _read(env, score=score, **given)
     if plot:
         from wsseg.cli._budget_plot import plot_curves

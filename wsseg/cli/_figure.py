@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from wsseg.errors import WssegError, printable
+from wsseg.errors import UsageError, WssegError, printable
+
+_ENDINGS = (".png", ".svg", ".pdf")
+
+
+def check_picture(path: str) -> None:
+    """Raise UsageError for a file whose ending is none of a picture."""
+    if os.path.splitext(path)[1].lower() not in _ENDINGS:
+        raise UsageError(f"--plot {path}: the file's ending must be {', '.join(_ENDINGS[:-1])} or "
+                         f"{_ENDINGS[-1]}")
 
 
 @contextmanager

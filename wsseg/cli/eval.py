@@ -97,6 +97,14 @@ def main(flow, places, as_json, tsv, sort, worst, best, **given):
     given |= {"worst": worst, "best": best}
     if sum(map(bool, (as_json, tsv, worst, best))) > 1:
         raise UsageError("--json, --tsv, --worst and --best exclude each other")
+    short = "--tsv" if tsv else "--worst" if worst else "--best" if best else ""
+    for name in ("full", "trimap", "quality"):
+        if short and given[name]:
+            raise UsageError(f"{short} has no place for what --{name} adds: take --json")
+    if given["plot"]:
+        from wsseg.cli._figure import check_picture
+
+        check_picture(given["plot"])
     made, predictions, truth = plan(flow, places, **given)
     found = evaluate(flow, made, predictions, truth)
     if given["plot"]:
