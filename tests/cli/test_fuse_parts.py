@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.fuse_cases import STREET
 from tests.conftest import complaint, run, write_place
-from wsseg.cli import fuse, weaken
+from wsseg.cli import cat, fuse, weaken
 from wsseg.cli._command import run as run_here
 from wsseg.cli._crops import window
 from wsseg.errors import ExitStatus
@@ -98,6 +98,31 @@ def test_parts_come_through_a_pipe_and_the_size_from_boxes():
          "again"], stdin=crops)
     assert open_source("again").keys() == ["city/frame1"]
     assert np.array_equal(label_of("again", "city/frame1"), whole(1))
+
+
+@pytest.mark.parametrize("left", [("0-0", "0-1"), ("0-1", "1-0"), ("1-1",)])
+def test_parts_have_their_place_where_others_of_the_grid_are_missing(left):
+    place = frames("frames", 1)
+    here_run(weaken, place, "--crops", "2x3", "--crop-share", ".5", ".25", "--tags", "--keep",
+             "label", "-o", "crops.h5")
+    with open("keys", "w") as file:
+        file.writelines(f"city/frame0@{at}\n" for at in left)
+    here_run(cat, "crops.h5", "--keys", "keys", "-o", "some")
+    here_run(fuse, "some", "--parts-of", place, "--rule", "vote", "-o", "again")
+    expected = np.full(SIZE, 255)
+    for at in left:
+        row, column = map(int, at.split("-"))
+        where = window(SIZE[0], .5, 2, row), window(SIZE[1], .25, 3, column)
+        expected[where] = whole(0)[where]
+    assert np.array_equal(label_of("again", "city/frame0"), expected)
+
+
+def test_a_part_beyond_the_grid_that_was_cut_is_refused():
+    crops = parts("crops", lambda r, c, blank: blank, 2, 3, history=[
+        history_entry("ws-weaken", "0", [], {"crop_share": [.4, .3], "crops": "2x2"}, {})])
+    told = complaint(run(["ws-fuse", crops, "--parts-of", one("frames", whole(0)), "--rule",
+                          "vote", "-o", "out"], code=ExitStatus.FAILED))
+    assert "f: part f@0-2 is beyond the 2x2 parts that were cut" in told
 
 
 def test_where_parts_overlap_the_rule_decides():

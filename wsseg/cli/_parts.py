@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from wsseg.cli._crops import window
+from wsseg.cli._crops import parse_grid, window
 from wsseg.errors import RecordError
 from wsseg.io.record import Record
 from wsseg.io.source import Catalogue, Source
@@ -61,8 +61,9 @@ class Whole(Record):
 class Wholes:
     """A place of parts, called KEY@ROW-COLUMN, as a place of Wholes, called KEY.
 
-    What the labels of all parts cost is in its header, not in its records: each part cost as much
-    as an image.
+    Their grid is the one that ws-weaken says in the history; where nothing does, as large as the
+    largest row and column. What the labels of all parts cost is in its header, not in its records:
+    each part cost as much as an image.
     """
 
     def __init__(self, source: Catalogue) -> None:
@@ -71,11 +72,12 @@ class Wholes:
         for key in source.keys():
             whole, *at = _PART.fullmatch(key).groups()
             self._parts.setdefault(whole, []).append(tuple(map(int, at)))
-        self.grid = tuple(1 + max((at[i] for ats in self._parts.values() for at in ats), default=0)
-                          for i in (0, 1))
-        self.share = next((tuple(e["parameters"]["crop_share"])
-                           for e in reversed(source.header.history)
-                           if "crop_share" in e.get("parameters", {})), SHARE)
+        cut = next((e["parameters"] for e in reversed(source.header.history)
+                    if "crop_share" in e.get("parameters", {})), {})
+        self.share = tuple(cut.get("crop_share", SHARE))
+        self.grid = parse_grid(str(cut["crops"])) if "crops" in cut else tuple(
+            1 + max((at[i] for ats in self._parts.values() for at in ats), default=0)
+            for i in (0, 1))
         spent = together(source.header.supervision, source.end.given if source.end else {})
         self.header = replace(source.header, count=len(self._parts), supervision=spent)
 
@@ -85,6 +87,9 @@ class Wholes:
     def get(self, key: str) -> Whole:
         parts = {}
         for at in self._parts[key]:
+            if at[0] >= self.grid[0] or at[1] >= self.grid[1]:
+                raise RecordError("part {}@{}-{} is beyond the {}x{} parts that were cut".format(
+                    key, *at, *self.grid))
             parts[at] = self.source.get("{}@{}-{}".format(key, *at))
             parts[at].names = parts[at].names or self.header.classes
         return Whole(key, names=self.header.classes, parts=parts, grid=self.grid,
