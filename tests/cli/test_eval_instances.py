@@ -121,6 +121,19 @@ def test_without_a_label_map_the_rest_is_void_or_background_as_told(tmp_path):
     assert wrong("--unlabelled", "background") == 1
 
 
+@pytest.mark.parametrize("rule", ["coco", "voc"])
+def test_void_counts_neither_for_nor_against_a_detection(rule, tmp_path):
+    """The dog spills over void, the cat lies there alone; without void both are wrong."""
+    guess = segments(tmp_path / "p", [(row((1, 9), (5, 1)), [(1, DOG), (5, CAT)])])
+    truth = segments(tmp_path / "t", [(row((1, 4), (0, 6)), [(1, DOG)])])
+    words = "--metric", "ap", "--rule", rule, "--thresholds", ".9", "--unlabelled"
+
+    void = score(guess, truth, *words, "void")
+    assert void["ap"] == 1 and void["classes"][DOG]["ap"] == 1
+    background = score(guess, truth, *words, "background")
+    assert background["ap"] == 0
+
+
 def test_a_truth_without_any_segment_has_no_quality(tmp_path):
     none = segments(tmp_path / "t", [(np.zeros((2, 3)), [])])
     found = score(none, none, "--metric", "pq")

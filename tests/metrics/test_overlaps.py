@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from wsseg.metrics.overlaps import (map_regions, mean_confidence, overlaps, run_regions,
-                                    spans_of)
+                                    spans_of, without_void)
 
 
 def runs_of(mask: np.ndarray) -> list[int]:
@@ -86,6 +86,24 @@ def test_maps_overlap_as_masks_do_in_any_mixture(scene):
             assert as_dict(overlaps(other, one)) == expected
     for one, other in ((ours, as_runs), (theirs, true_runs)):
         np.testing.assert_array_equal(spans_of(one).areas(3), spans_of(other).areas(3))
+
+
+@given(maps())
+def test_void_can_be_cut_out_of_predictions(scene):
+    (guess, truth), numbers, (classes, true_classes), crowd = scene
+    seen = np.where(truth == 0, 0, guess)
+    expected = overlaps(map_regions(truth, numbers, true_classes, crowd=crowd),
+                        map_regions(seen, numbers, classes))
+    theirs = map_regions(truth, numbers, true_classes, crowd=crowd)
+    whole = map_regions(guess, numbers, classes)
+    runs = run_regions(guess.shape, [runs_of(guess == n) for n in sorted(numbers)], whole.classes)
+    for one in (whole, runs):
+        found, kept = without_void(overlaps(theirs, one, void=True))
+        lost = [(guess == n).any() and not (seen == n).any() for n in sorted(numbers)]
+        assert kept.tolist() == [not some for some in lost]
+        rows = np.flatnonzero(kept)
+        assert as_dict(expected) == {(rows[p], t): iou for (p, t), iou in as_dict(found).items()}
+        assert len(found.classes) == len(found.scores) == len(found.areas) == kept.sum()
 
 
 def test_the_same_mask_twice_and_masks_of_nothing():

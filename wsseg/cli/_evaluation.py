@@ -98,8 +98,10 @@ def plan(flow: Flow, places: Sequence[str], **given) -> tuple[Plan, tuple[str, .
         raise UsageError("--full and --baseline are shares, percentages or places, not standard "
                          "input")
     rule = given["rule"] or "coco"
+    # of VOC's and COCO's objects all that is none is background
+    usual = "background" if metric == "ap" and rule != "cityscapes" else "void"
     how = How(rule, thresholds(given["thresholds"], rule), given["ranking"] or "score",
-              given["unlabelled"] != "background")
+              (given["unlabelled"] or usual) == "void")
     made = Plan(metric, given["missing"], how, tuple(dict.fromkeys(given["trimap"])),
                 given["bootstrap"] or 0, given["seed"], given["per_image"],
                 given["baseline"], given["full"],

@@ -19,7 +19,7 @@ from wsseg.errors import RecordError, UsageError
 from wsseg.metrics.average_precision import (AREAS, CITYSCAPES, COCO, RULES, VOLUME, Matches, Rule,
                                              average_precision, match, mean_precision,
                                              oracle_scores)
-from wsseg.metrics.overlaps import Overlaps, overlaps
+from wsseg.metrics.overlaps import Overlaps, overlaps, without_void
 from wsseg.metrics.panoptic import PanopticScore, mean_of, panoptic_counts, panoptic_score
 
 
@@ -295,13 +295,16 @@ def _both(pair: Pair, names: Sequence[str] | None, how: How):
 def _overlap(pair: Pair, *, names: Sequence[str] | None, how: How
              ) -> tuple[str, tuple[Overlaps, Things, Things]]:
     truth, true_things, guess, things = _both(pair, names, how)
-    found = overlaps(truth, guess, void=RULES[how.rule].least > 0)
+    found = overlaps(truth, guess, void=True)
+    kept = np.ones(len(guess), bool)
+    if not RULES[how.rule].least and found.void.any():  # Cityscapes' rule has its own for void
+        found, kept = without_void(found)
     if how.ranking == "score":
         scores = found.scores
     elif how.ranking == "oracle" or pair.prediction is None:
         scores = oracle_scores(found)
     else:
-        scores = confidence(pair.prediction, guess)
+        scores = confidence(pair.prediction, guess)[kept]
     if not np.isfinite(scores).all():
         raise RecordError("a detection has a score that is no number")
     return pair.key, (replace(found, scores=scores), true_things, things)

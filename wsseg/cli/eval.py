@@ -52,7 +52,7 @@ from wsseg.cli._command import tool
               "score map beside them, or by the truth.  [default: score]")
 @click.option("--unlabelled", type=click.Choice(["void", "background"]),
               help="ap, pq: what lies outside of all true segments where the truth has no label "
-              "map to tell.  [default: void]")
+              "map to tell.  [default: background for ap but by Cityscapes' rule, else void]")
 @_options.flow(writes=False, positional=False)
 def main(flow, places, as_json, tsv, sort, worst, best, **given):
     """Score predictions against the truth: mIoU, AP or PQ, by class and on average.
@@ -74,7 +74,8 @@ def main(flow, places, as_json, tsv, sort, worst, best, **given):
     pq: instance maps, by the rules of the COCO panoptic API.
 
     In ap and pq, pixels of the truth without segment are what its label map says: 255 is void,
-    background is nothing, another class is a crowd of it.
+    background is nothing, another class is a crowd of it. Void counts neither for nor against a
+    detection (COCO's and VOC's own scripts know none among objects).
 
     \b
     Examples:

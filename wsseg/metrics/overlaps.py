@@ -8,7 +8,7 @@ cost no more than their outlines.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -146,7 +146,7 @@ class Overlaps:
     rows of prediction and truth, ascending; iou: float64 (K,) of the pairs, which for a crowd
     is the share of the prediction that lies in it (COCO's rule). areas (P,) and true_areas (T,)
     tell small from large; meet: int64 (K,) pixels of the pairs, and void:
-    int64 (P,) pixels on void, for Cityscapes' rule.
+    int64 (P,) pixels on void.
     """
 
     classes: np.ndarray
@@ -181,9 +181,25 @@ def overlaps(truth: Regions, prediction: Regions, *, void: bool = False) -> Over
                     _on_void(truth, prediction) if void else None)
 
 
+def without_void(found: Overlaps) -> tuple[Overlaps, np.ndarray]:
+    """Return overlaps as if predictions had no pixel on void, without those that have no other,
+    and which are left, bool (P,).
+
+    Nobody knows what lies there, so it counts neither for nor against a prediction (budget-2019
+    zeroes these pixels). found: from ``overlaps`` with ``void``.
+    """
+    area = found.areas - found.void
+    kept = (area > 0) | (found.areas == 0)
+    rows, (p, t) = np.cumsum(kept) - 1, found.pairs.T
+    union = np.rint(found.meet / found.iou).astype(np.int64) - found.void[p]
+    return replace(found, classes=found.classes[kept], scores=found.scores[kept],
+                   pairs=np.stack([rows[p], t], axis=1), iou=found.meet / union,
+                   areas=area[kept], void=np.zeros(int(kept.sum()), np.int64)), kept
+
+
 def _on_void(truth: Regions, prediction: Regions) -> np.ndarray:
     """Return the void pixels of each predicted region, int64 (P,)."""
-    if truth.ids is None:
+    if truth.ids is None or truth.ids.all():
         return np.zeros(len(prediction), np.int64)
     spans = spans_of(prediction)
     before = np.concatenate([[0], np.cumsum(np.ascontiguousarray(truth.ids.T).ravel() == 0)])
