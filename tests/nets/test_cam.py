@@ -17,7 +17,7 @@ from wsseg.errors import WssegError  # noqa: E402
 from wsseg.nets import cam  # noqa: E402
 from wsseg.nets.cam import METHODS, ActivationMaps, activations, scaled  # noqa: E402
 from wsseg.nets.classifier import ClassifierSpec, build  # noqa: E402
-from wsseg.nets.inference import pooled  # noqa: E402
+from wsseg.nets.inference import pooled, views  # noqa: E402
 
 CPU = torch.device("cpu")
 if "WSSEG_CAM_PACKAGES" in os.environ:  # a folder with grad-cam and torchcam
@@ -152,6 +152,31 @@ def test_classes_are_those_wanted_or_found(net):
     none = maker(pixels, np.zeros((3, 4), bool), full=True)
     assert [n.full.shape for n in none] == [(0, 24, 32)] * 3
     assert none[0].low.shape == (0, 6, 8) and none[0].low.dtype == np.float16
+
+
+def test_classes_are_found_by_the_mean_over_all_views(net):
+    """Whatever the order of the scales; a threshold between what the views say and their mean."""
+    pixels, scales = photos(3, 48, 64), (.5, 2., 1.)
+    images = net.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    maker = ActivationMaps(net, CPU, scales=scales, flip=True)
+    with torch.no_grad():
+        each = np.stack([net.pooled(maker._features(view)).sigmoid().double().numpy()
+                         for view, _ in views(images, scales, True)])
+    at = np.unravel_index(np.ptp(each, 0).argmax(), each.shape[1:])
+    mean = each.mean(0)
+    least = float((each[0][at] + mean[at]) / 2)
+    assert ((each[0] >= least) != (mean >= least)).any()
+    for order in (scales, scales[::-1]):
+        found = ActivationMaps(net, CPU, scales=order, flip=True, least=least)(pixels)
+        for one, p in zip(found, mean):
+            assert one.classes.tolist() == np.flatnonzero(p >= least).tolist()
+
+
+def test_gradcam_is_cam_over_several_scales(net):
+    found = [ActivationMaps(net, CPU, method, (.5, 1.), True)(photos(2, 50, 41), np.ones(
+        (2, 4), bool), full=True) for method in ("cam", "gradcam")]
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one.full, other.full, atol=1e-6)
 
 
 def test_a_class_that_is_nowhere_active_is_zero(net):

@@ -12,7 +12,9 @@ the gradients that the methods are made of need no backward pass, and all classe
                (Chattopadhay et al. 2018, eq. 19; 1e-6 added below the line, as some programs have
                it, is far more than Y'' and so another method)
 
-The methods end with a ReLU. Scaled to their maximum, cam and gradcam are the same maps.
+The methods end with a ReLU. Scaled to their maximum, cam and gradcam are the same maps. That holds
+for sums over several scales too, as gradcam's 1 / (h w), which there would weigh the scales, is
+left out of them.
 """
 
 from __future__ import annotations
@@ -67,8 +69,8 @@ class ActivationMaps:
     """A classifier with all that decides what its maps are, from arrays to arrays.
 
     scales: the photo is seen at each, and what the method gives is averaged; flip: and its mirror
-    image. stride: resolution of the maps. least: with no classes given, those of at least this
-    probability.
+    image. stride: resolution of the maps. least: with no classes given, those whose mean
+    probability over all of these views is at least this.
     """
 
     net: Classifier
@@ -99,19 +101,22 @@ class ActivationMaps:
         net = self.net
         images = net.normalise(torch.from_numpy(photos).to(self.device).permute(0, 3, 1, 2))
         size = (images.shape[2], images.shape[3])
+        method = "cam" if self.method == "gradcam" else self.method  # see the module
         totals: list[Tensor | None] = [None] * len(photos)
-        for view, mirrored in views(images, self.scales, self.flip):
-            features = self._features(view)
-            if wanted is None:
-                wanted = (net.pooled(features).sigmoid() >= self.least).cpu().numpy()
-            if background is not None:
-                wanted = wanted.copy()
-                wanted[:, background] = False
-            rows = np.flatnonzero(wanted.any(0))
-            maps = activations(net, features, rows.tolist(), self.method)
+        seen = ((self._features(view), view.shape[2:], mirrored)
+                for view, mirrored in views(images, self.scales, self.flip))
+        if wanted is None:
+            seen = list(seen)
+            mean = sum(net.pooled(features).sigmoid().double() for features, *_ in seen) / len(seen)
+            wanted = (mean >= self.least).cpu().numpy()
+        if background is not None:
+            wanted = wanted.copy()
+            wanted[:, background] = False
+        rows = np.flatnonzero(wanted.any(0))
+        for features, near, mirrored in seen:
+            maps = activations(net, features, rows.tolist(), method)
             for i, own in enumerate(wanted[:, rows]):
-                part = self._at(maps[i:i + 1, np.flatnonzero(own).tolist()], view.shape[2:],
-                                size, mirrored)
+                part = self._at(maps[i:i + 1, np.flatnonzero(own).tolist()], near, size, mirrored)
                 totals[i] = part if totals[i] is None else totals[i].add_(part)
         return [self._found(np.flatnonzero(w), total, full) for w, total in zip(wanted, totals)]
 
