@@ -69,10 +69,12 @@ def test_as_label_takes_a_jpeg_for_a_damaged_label_map(folder):
         source.get("a").get("label")
 
 
-def test_as_scribble_takes_pngs_for_scribbles(folder):
-    source = FolderSource(folder({"a.png": encode_labels(LABEL), "a.jpg": photo()}),
-                          as_kind="scribble")
-    assert contents(source) == {"a": {"scribble", "image"}}
+@pytest.mark.parametrize("kind", ["scribble", "conf"])
+def test_pngs_may_be_scribbles_or_conf_maps(folder, kind):
+    source = FolderSource(folder({"a.png": encode_labels(LABEL, palette=False), "a.jpg": photo()}),
+                          as_kind=kind)
+    assert contents(source) == {"a": {kind, "image"}}
+    np.testing.assert_array_equal(source.get("a").get(kind), LABEL)
 
 
 def test_weak_labels_under_our_names_are_read(folder):

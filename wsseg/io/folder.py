@@ -17,6 +17,7 @@ from wsseg.io.record import FileMember, Record, Supervision
 from wsseg.io.supervision import together
 
 _PHOTOS = {"jpg": "jpg", "jpeg": "jpg", "png": "image.png"}
+_PNGS = {"scribble": "scribble.png", "conf": "conf.png"}  # label maps where nothing is said
 _OTHER_PHOTOS = ("bmp", "tif", "tiff", "webp", "ppm")
 
 
@@ -35,7 +36,8 @@ def _foreign(name: str, as_kind: str | None) -> tuple[str, str] | None:
     """Split a foreign file's name into key and suffix; None if it is nothing we read.
 
     The key is all before the last dot, unless what follows the first dot is a suffix of ours.
-    as_kind ``image`` takes every picture for a photo; otherwise a PNG is a label map.
+    as_kind ``image`` takes every picture for a photo; otherwise a PNG is a label map, or what
+    as_kind says.
     """
     head, slash, base = name.rpartition("/")
     stem, _, suffix = base.partition(".")
@@ -48,7 +50,7 @@ def _foreign(name: str, as_kind: str | None) -> tuple[str, str] | None:
     if as_kind == "image" or extension in ("jpg", "jpeg") and as_kind != "label":
         suffix = _PHOTOS.get(extension, extension if extension in _OTHER_PHOTOS else "")
     else:
-        suffix = {"png": "scribble.png" if as_kind == "scribble" else "png",
+        suffix = {"png": _PNGS.get(as_kind, "png"),
                   "jpg": "png", "jpeg": "png"}.get(extension, "")
     return (head + slash + stem, suffix) if suffix else None
 
@@ -56,10 +58,10 @@ def _foreign(name: str, as_kind: str | None) -> tuple[str, str] | None:
 class FolderSource:
     """Records of a directory by ascending key.
 
-    as_kind: what the pictures of a foreign folder are (``image``, ``label`` or ``scribble``).
-    classes: class names, where the folder has no header and no ``classes.txt``. Where RECORDS is
-    missing, as in a stream that another program unpacked, no record says what labels it carries:
-    the header then says it for all of them, instead of the end.
+    as_kind: what the pictures of a foreign folder are (``image``, ``label``, ``scribble`` or
+    ``conf``). classes: class names, where the folder has no header and no ``classes.txt``. Where
+    RECORDS is missing, as in a stream that another program unpacked, no record says what labels
+    it carries: the header then says it for all of them, instead of the end.
     Raises UsageError when there is nothing to read, UnsafeError for unsafe names.
     """
 
