@@ -7,7 +7,7 @@ import pytest
 
 from wsseg.cli._supervision import spent
 from wsseg.io.record import Record
-from wsseg.io.values import Points
+from wsseg.io.values import InstanceMap, Masks, Points, Segment
 
 VOC, STREET = ("background", "cat", "dog"), ("road", "sky", "car")
 
@@ -33,4 +33,29 @@ def test_specks_of_a_label_map_are_no_objects_that_a_person_drew():
     label[9:, 0:5] = 2  # 15
     record = Record("a", names=VOC)
     record.set("label", label)
+    assert spent(record, truth=True) == {"masks": (1, 1)}
+
+
+def masks() -> Record:
+    """Two cats, a dog, and a crowd of sheep."""
+    record = Record("a", names=(*VOC, "sheep"))
+    record.set("masks", Masks((2, 2), ((0, 1, 3), (1, 1, 2), (2, 1, 1), (3, 1)),
+                              np.array([1, 1, 2, 3]), np.ones(4),
+                              np.array([False, False, False, True])))
+    return record
+
+
+def test_true_masks_are_objects_and_crowds_are_none():
+    assert spent(masks()) == {}
+    assert spent(masks(), truth=True) == {"masks": (2, 3)}
+    record = masks()
+    record.set("masks", Masks((2, 2)))
+    assert spent(record, truth=True) == {"masks": (0, 0)}
+
+
+def test_what_tells_objects_best_is_counted():
+    record = masks()
+    record.set("label", np.array([[1, 1], [2, 0]], np.uint8))  # as ws-cat --labels paints it
+    assert spent(record, truth=True) == {"masks": (2, 3)}
+    record.set("instance", InstanceMap(np.eye(2, dtype=np.uint16), (Segment(1, 2),)))
     assert spent(record, truth=True) == {"masks": (1, 1)}

@@ -46,6 +46,11 @@ def counted(runner, place="objects", *words) -> None:
     runner(place, "--counts", "--tags", "--keep", "image", *words, "-o", "counted", tool=weaken)
 
 
+def own_runs(record: Record) -> list[tuple[int, ...]]:
+    value = record.get("instance")
+    return [runs_of_mask(value.ids == s.id) for s in value.segments]
+
+
 # -- runs --------------------------------------------------------------------------------------
 
 
@@ -114,8 +119,7 @@ def test_pseudo_labels_teach_beside_true_ones(runner):
     squares(runner.folder, "extra", 3, seed=6)
     place = []
     for record in found(runner, "more").values():
-        ids = record.get("instance").ids
-        runs = [runs_of_mask(ids == i) for i in range(1, 1 + len(record.get("instance").segments))]
+        ids, runs = record.get("instance").ids, own_runs(record)
         record.drop("instance")
         record.set("masks", Masks(ids.shape, tuple(r for r in runs for _ in (1, 2)),
                                   np.array([1, 2] * len(runs)),
@@ -125,6 +129,32 @@ def test_pseudo_labels_teach_beside_true_ones(runner):
     train(runner, *RSIS, "objects", "--weak", "masks", "--weak", "extra", "--ratio", "1:1:2")
     card = read_card(runner.folder / "run" / "model.safetensors")
     assert card["images"] == {"strong": 6, "weak": 4, "weak2": 3}
+
+
+def test_masks_that_people_drew_are_paid_for_and_those_that_a_net_drew_are_not(runner):
+    drawn, filled = [], []
+    for record in found(runner, "objects").values():
+        classes = np.array([s.cls for s in record.get("instance").segments])
+        filled.append(Record(record.key, dict(record.members), supervision={"boxes": (1, 1)}))
+        record.set("masks", Masks((40, 48), tuple(own_runs(record)), classes,
+                                  np.ones(len(classes)), classes == 2))
+        record.drop("instance")
+        record.supervision.clear()  # as a place of another program, or of an older wsseg
+        drawn.append((record, classes[classes != 2]))
+    conftest.write_place(runner.folder / "people", [r for r, _ in drawn], kinds=("image", "masks"))
+    conftest.write_place(runner.folder / "filled", filled, kinds=("image", "instance"))
+    train(runner, *RSIS, "people", "--iterations", 1)
+    assert spent(runner) == {"masks": (6, sum(len(set(c)) for _, c in drawn),
+                                       sum(len(c) for _, c in drawn))}
+    train(runner, *RSIS, "filled", "--iterations", 1, out="f")
+    for kind in ("masks", "instance"):
+        runner.predict("f", "filled", "--write", kind, "--keep", "image", "-o", f"by_{kind}")
+        train(runner, *RSIS, f"by_{kind}", "--iterations", 1, out=f"g_{kind}")
+        assert spent(runner, f"g_{kind}") == {"boxes": (6, 6, 6)}
+
+
+def spent(runner, out="run") -> dict:
+    return by_kind(read_card(runner.folder / out / "model.safetensors")["supervision"])
 
 
 def test_a_run_that_is_stopped_ends_bit_by_bit_the_same(runner):

@@ -132,10 +132,11 @@ class Checker:
         samples.read(record, _Shape(photo_size(data)))
         if record.canonical and (record.supervision or samples.use in MAPS):
             return record.supervision
-        kept = {"label": "masks", "instance": "masks"}.get(samples.use, samples.use)
-        if record.canonical and kept in map(kind_of_entry, samples.source.header.supervision):
-            return {}  # counted there
-        counted = labelled(record, truth=truth and samples.use in (*MAPS, "instance"))
+        drawn, before = samples.use in ("instance", "masks"), samples.source.header.supervision
+        kept = "masks" if drawn or samples.use == "label" else samples.use
+        if record.canonical and (before if drawn else kept in map(kind_of_entry, before)):
+            return {}  # counted there, or made by what learnt from that
+        counted = labelled(record, truth=truth and (drawn or samples.use in MAPS))
         return {kept: counted[kept]} if kept in counted else {}
 
 

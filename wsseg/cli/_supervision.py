@@ -14,18 +14,21 @@ from wsseg.io.record import Record, Supervision
 from wsseg.io.source import Source
 from wsseg.io.supervision import Labels, load_supervision
 
+#: Kinds that are masks where they are ground truth, the one that tells objects best first.
+STRONG = ("instance", "masks", "label")
+
 
 def spent(record: Record, *, truth: bool = False) -> Supervision:
     """Return kind -> (classes, objects) for the labels in a record that a person gave.
 
-    Weak kinds count as what they are. Label and instance maps count as ``masks`` only where
-    ``truth`` says that they are ground truth: a folder of masks may as well be predictions.
+    Weak kinds count as what they are. Label and instance maps and masks count as ``masks`` only
+    where ``truth`` says that they are ground truth: a folder of them may as well be predictions.
     """
     result: Supervision = {}
     for kind in WEAK:
         if kind in record:
             result[kind] = _count(kind, record.get(kind), background_id(record.names))
-    if truth and ("instance" in record or "label" in record):
+    if truth and any(kind in record for kind in STRONG):
         result["masks"] = count_masks(record)
     return result
 
@@ -49,13 +52,17 @@ def behind(card: Mapping[str, Any] | None, path: object) -> dict[str, Labels]:
 
 
 def count_masks(record: Record, min_area: int = 16) -> tuple[int, int]:
-    """Return (classes, objects) of a label or instance map. Components of a label map below
-    ``min_area`` pixels are no objects, as for ws-weaken."""
+    """Return (classes, objects) of the first kind of ``STRONG`` that a record has. Crowds are no
+    objects, nor are components of a label map below ``min_area`` pixels, as for ws-weaken."""
     from wsseg.annotate.objects import connected_objects
 
     if "instance" in record:
         things = [s.cls for s in record.get("instance").segments]
         return len(set(things)), len(things)
+    if "masks" in record:
+        value = record.get("masks")
+        own = value.classes if value.crowd is None else value.classes[~value.crowd]
+        return len(set(own.tolist())), len(own)
     _, classes = connected_objects(record.get("label"), min_area=min_area,
                                    background=background_id(record.names))
     return len(set(classes.tolist())), len(classes)
