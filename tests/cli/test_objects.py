@@ -74,6 +74,30 @@ def test_a_mask_of_many_classes_is_one_object_of_its_best():
     assert find(record, "masks").masks((5, 6)).shape == (0, 5, 6)
 
 
+def test_a_crowd_is_no_object_and_is_not_known_but_for_the_objects_in_it():
+    record = Record("a", names=NAMES)
+    one, many = np.zeros((2, 5, 6), bool)
+    one[:3], many[2:, 1:] = True, True
+    crowd = Masks((5, 6), (runs_of_mask(many), runs_of_mask(one)), np.array([2, 1]), np.ones(2),
+                  np.array([True, False]))
+    record.set("masks", crowd)
+    objects = find(record, "masks")
+    assert objects.classes.tolist() == [1] and np.array_equal(objects.masks((5, 6)), [one])
+    assert np.array_equal(objects.valid, ~many | one)
+    label = np.zeros((5, 6), np.uint8)
+    label[0, 0] = 255
+    record.set("label", label)
+    assert np.array_equal(find(record, "masks").valid, (~many | one) & (label == 0))
+    record.set("label", label[1:])
+    with pytest.raises(RecordError, match="label map is 4x6, masks are 5x6"):
+        find(record, "masks")
+    record.drop("label")
+    record.set("masks", Masks((5, 6), crowd.runs[:1], crowd.classes[:1], np.ones(1),
+                              np.array([True])))
+    objects = find(record, "masks")
+    assert objects.masks((5, 6)).shape == (0, 5, 6) and np.array_equal(objects.valid, ~many)
+
+
 def test_overlaps_are_those_of_the_metrics():
     rng = np.random.default_rng(0)
     masks = rng.random((4, 12, 9)) > .6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from wsseg.cli._components import components
 from wsseg.data.rle import mask_of_runs
+from wsseg.errors import RecordError
 from wsseg.io.kinds import background_id
 from wsseg.io.record import Record
 from wsseg.metrics.average_precision import average_precision, match, mean_precision
@@ -49,12 +50,25 @@ def find(record: Record, use: str) -> Objects:
         table[[s.id for s in things]] = np.arange(1, len(things) + 1)
         return Objects((table[value.ids],), np.array([s.cls for s in things], np.int64), valid)
     value = record.get("masks")
+    crowd = np.zeros(len(value.runs), bool) if value.crowd is None else value.crowd
     best: dict[tuple[int, ...], int] = {}
-    for i, runs in enumerate(value.runs):
+    for i in np.flatnonzero(~crowd).tolist():
+        runs = value.runs[i]
         if runs not in best or value.scores[i] > value.scores[best[runs]]:
             best[runs] = i
     maps = [mask_of_runs(runs, value.size).view(np.uint8) for runs in best]
+    if crowd.any():
+        many = _any([mask_of_runs(value.runs[i], value.size) for i in np.flatnonzero(crowd)])
+        known = ~many if not maps else ~many | _any(maps)
+        if valid is not None and valid.shape != known.shape:
+            raise RecordError(f"label map is {valid.shape[0]}x{valid.shape[1]}, masks are "
+                              f"{known.shape[0]}x{known.shape[1]}")
+        valid = (known if valid is None else known & (valid > 0)).view(np.uint8)
     return Objects(tuple(maps), value.classes[list(best.values())].astype(np.int64), valid)
+
+
+def _any(masks: Sequence[np.ndarray]) -> np.ndarray:
+    return np.logical_or.reduce(masks)
 
 
 class ObjectValidation:
