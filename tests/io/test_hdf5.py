@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import CLASSES, make_label, make_record, write_place
+from tests.cli.test_info import run
 from tests.io.conftest import make_value, same
 from wsseg.errors import IncompleteError, RecordError, UnsafeError, WssegError
-from wsseg.io import codec
+from wsseg.io import codec, hdf5
 from wsseg.io.hdf5 import Hdf5Source
 from wsseg.io.inspect import Audit, check_record
 from wsseg.io.kinds import KINDS
@@ -213,6 +214,26 @@ def test_a_later_encoder_whose_bytes_differ_finds_nothing_damaged(tmp_path, monk
     assert source.get("img000").pack() != bytes_then
     audit = Audit(source, whole=True)
     assert [audit.take(check_record(r)) for r in source] == [None, None] and not audit.close()
+    run(["ws-cat", path, "-o", tmp_path / "again"])
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("supervision", '{"tags":["a","b"]}', "supervision tags"),
+    ("supervision", '{"tags":[1,-5]}', "supervision tags"),
+    ("supervision", '{"tags":[1,1,1]}', "supervision tags"),
+    ("size", np.array([6, 8, 3], np.uint32), r"size is \[6, 8, 3\], not"),
+    ("size", np.array([6.7, 8.2]), r"size is \[6.7, 8.2\], not"),
+    ("classes", np.array([0.2, 7.1]), "not class ids"),
+])
+def test_attributes_that_cannot_be_are_refused_in_a_forged_file(path, name, value, message):
+    """The checksum is no signature."""
+    with edit(path) as file:
+        data = file["score/deep%2Fer%2Ex%2Fü%25"]
+        data.attrs[name] = value
+        attrs = {k: v for k, v in data.attrs.items() if k != "crc32"}
+        data.attrs["crc32"] = np.uint32(hdf5._crc(data.name, data[()], attrs))
+    with pytest.raises(RecordError, match=message):
+        Hdf5Source(path).get("deep/er.x/ü%")
 
 
 @pytest.mark.parametrize("link", [h5py.SoftLink("/label/img000"),

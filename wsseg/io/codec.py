@@ -142,14 +142,19 @@ def _decode_score(data: bytes, kind: str) -> ScoreMap:
         found = npz.read(data, ("data", "classes", "size"))
     except (RecordError, UnsafeError) as error:
         raise type(error)(f"{kind} map {error}") from None
-    classes, size = found["classes"], found["size"]
-    if size.dtype.kind == "f" or size.shape != (2,):
-        raise RecordError(f"{kind} map's size is {size.tolist()}, not [H, W]")
-    if classes.dtype.kind == "f":
-        raise RecordError(f"{kind} map's classes are {classes.tolist()}, not class ids")
-    result = ScoreMap(found["data"], classes.astype(np.int64), (int(size[0]), int(size[1])))
+    result = score_map(found["data"], found["classes"], found["size"], kind)
     check_score(result, kind)
     return result
+
+
+def score_map(data: np.ndarray, classes: np.ndarray, size: np.ndarray, kind: str) -> ScoreMap:
+    """Return a score map of arrays as files hold them, its numbers unchecked. Raises RecordError
+    for a size or classes that are none."""
+    if size.dtype.kind not in "iu" or size.shape != (2,):
+        raise RecordError(f"{kind} map's size is {size.tolist()}, not [H, W]")
+    if classes.dtype.kind not in "iu":
+        raise RecordError(f"{kind} map's classes are {classes.tolist()}, not class ids")
+    return ScoreMap(data, classes.astype(np.int64), (int(size[0]), int(size[1])))
 
 
 def _encode_score(value: ScoreMap, kind: str) -> bytes:

@@ -21,7 +21,8 @@ from wsseg.io.header import End, Header
 from wsseg.io.kinds import KINDS, check_key, kind_of, split_name, suffixes_of
 from wsseg.io.png import check_map, check_pixels
 from wsseg.io.record import MAX_MEMBER, Member, Packed, Record, ValueMember
-from wsseg.io.values import InstanceMap, ScoreMap
+from wsseg.io.supervision import load_supervision
+from wsseg.io.values import InstanceMap
 
 _ESCAPES = (("%", "%25"), (".", "%2E"), ("/", "%2F"))
 _MAX_META = 1 << 26
@@ -63,8 +64,7 @@ def _from_dataset(kind: str, data: np.ndarray, attrs: dict[str, Any],
     if kind in ("label", "scribble", "conf"):
         value = data
     elif kind in ("score", "cam"):
-        value = ScoreMap(data, attrs["classes"].astype(np.int64),
-                         tuple(int(n) for n in attrs["size"]))
+        value = codec.score_map(data, attrs["classes"], attrs["size"], kind)
     elif kind == "instance":
         value = InstanceMap(data, jsons.parse_segments(attrs["segments"].tobytes(), names))
     if value is not None:
@@ -162,7 +162,7 @@ class Hdf5Source:
             raise RecordError(f"{_unescape(group)} is damaged (wrong checksum)")
         note = attrs.pop("supervision", None)
         if note is not None:
-            record.supervision = {k: (c, o) for k, (c, o) in jsons.parse(note.encode()).items()}
+            record.supervision = load_supervision(jsons.parse(note.encode()), 2)
         written = attrs.pop("digest", None)
         if written is not None:
             digest, kinds = written.tobytes().hex(), int(attrs.pop("kinds"))

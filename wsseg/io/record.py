@@ -164,6 +164,13 @@ class Record:
         if not canonical:
             self.foreign.update(new)
 
+    @property
+    def proven(self) -> bool:
+        """Whether its place holds arrays with checksums of their own; the bytes that an encoder
+        makes of them may be another build's than those ``expected`` tells of."""
+        return any(isinstance(m, ValueMember) for s, m in self.members.items()
+                   if s not in self.joined)
+
     def stored(self) -> Packed:
         """Return the members as they lie in the place, changed or not, without joined ones."""
         members = {s: m if isinstance(m, bytes) else m.read()

@@ -17,6 +17,7 @@ from wsseg.io import jsons
 from wsseg.io.header import End, Header, Total
 from wsseg.io.kinds import END, HEADER, member_name, split_name
 from wsseg.io.record import MAX_MEMBER, Packed, Record, Supervision
+from wsseg.io.supervision import load_supervision
 
 NOTE = "comment"  # the one pax keyword that other tars pass over in silence
 _BLOCK = 512
@@ -144,7 +145,7 @@ class StreamSource:
     def _note(self, info: tarfile.TarInfo) -> tuple[int, Supervision, str | None]:
         try:
             note = json.loads(info.pax_headers.get(NOTE, "{}"))
-            spent = {k: (int(c), int(o)) for k, (c, o) in note.get("supervision", {}).items()}
+            spent = load_supervision(note.get("supervision", {}), 2)
             return int(note.get("members", 0)), spent, note.get("sha256")
         except (ValueError, TypeError, AttributeError, OverflowError,
                 RecursionError):  # a comment that is not ours

@@ -53,11 +53,11 @@ def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 53
 
 
-def load_supervision(value: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
-    """Parse what JSON holds of a supervision. Raises ValueError, TypeError or AttributeError if it
-    is none."""
+def load_supervision(value: dict[str, list[int]], size: int = 3) -> dict[str, tuple[int, ...]]:
+    """Parse what JSON holds of a supervision, or with two numbers of a record's: (classes,
+    objects). Raises ValueError, TypeError or AttributeError if it is none."""
     for entry, numbers in value.items():
-        if len(numbers) != 3 or not all(map(is_count, numbers)) or not is_entry(entry):
+        if len(numbers) != size or not all(map(is_count, numbers)) or not is_entry(entry):
             raise ValueError(f"supervision {entry} {numbers}")
     return {kind: tuple(numbers) for kind, numbers in value.items()}
 
