@@ -102,6 +102,8 @@ def test_the_pairwise_term_follows_the_photo(tmp_path):
     (("--rule", "mean", "--box-weight", "2"), "--box-weight has no meaning for --rule mean"),
     (("--rule", "instance", "--write", "label"), "--write has no meaning for --rule instance"),
     (("--rule", "instance", "--min-score", ".5"), "--min-score has no meaning"),
+    (("--rule", "instance", "--box-weight", "nan"), "--box-weight is nan, no weight"),
+    (("--rule", "instance", "--global-weight", "inf"), "--global-weight is inf, no weight"),
     (("--rule", "instance", "--absent", "ignore"), "it takes --absent zero only"),
     (("--rule", "instance", "--images", "{0}"), "--images is for --pairwise"),
     (("--rule", "instance", "--pairwise", "scribbles-potts"), "is a preset for --method potts"),

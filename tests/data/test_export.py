@@ -17,7 +17,7 @@ from wsseg.data.rle import read_counts, runs_of_mask
 from wsseg.errors import RecordError, UsageError
 from wsseg.io.png import decode_labels
 from wsseg.io.record import Record
-from wsseg.io.values import InstanceMap, Masks, Segment
+from wsseg.io.values import Boxes, InstanceMap, Masks, Segment
 
 NAMES = ("background", "cat", "dog", "grass")
 CITY = DATASETS["cityscapes"]
@@ -99,6 +99,20 @@ def test_coco_instances_are_read_by_pycocotools_and_by_us(tmp_path):
     assert ours.get("masks").runs == (runs, runs)
 
 
+def test_stated_areas_and_objects_of_less_than_a_pixel_are_kept(tmp_path):
+    runs = runs_of_mask(np.array([[0, 1, 1], [0, 1, 0]], bool))
+    masks = Record("one")
+    masks.set("masks", Masks((2, 3), (runs, (6,)), np.array([1, 2]), np.ones(2), None,
+                             np.array([2.28, .09])))
+    masks.set("boxes", Boxes(np.array([[1, 0, 3, 2], [.5, .5, .8, .8]]), np.array([1, 2]), (2, 3)))
+    write("coco", tmp_path, masks)
+
+    ours = open_dataset("coco", str(tmp_path), classes=NAMES).get("one").get("masks")
+    assert ours.runs == (runs, (6,)) and ours.areas.tolist() == [2.28, .09]
+    results = json.loads((tmp_path / "results_wsseg.json").read_text())
+    assert [r["category_id"] for r in results] == [1]
+
+
 def test_the_ids_of_another_file_are_taken_over(tmp_path):
     like = tmp_path / "official.json"
     like.write_text(json.dumps({
@@ -157,6 +171,7 @@ def test_what_a_form_cannot_hold_is_refused(tmp_path):
             (record(s1=(CAR, 1., False)), "segment 1 of car is stuff, but a thing in Cityscapes"),
             (record(s1=(ROAD,)), "segment 1 of road is a thing, but stuff"),
             (record(s1=(77,)), "of class 77, which Cityscapes has not"),
+            (record(s1=(CAR,), label=((1, 1, 77, 1), (1, 77, 1, 1))), "label map has class 77"),
             (record(s1=(CAR,), label=((1,),)), "label map is 1x1, instance map is 2x4")):
         with pytest.raises(RecordError, match=message):
             city_ids(one)

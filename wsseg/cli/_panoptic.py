@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,9 @@ def check(rule: str, options: Mapping[str, Any], images: bool) -> None:
         if options.get(name) not in (None, "zero"):
             raise UsageError(f"--rule instance labels instances, no classes: it takes --{name} "
                              "zero only")
+    for name in ("box_weight", "global_weight"):
+        if not 0 <= (options.get(name) or 0) < math.inf:
+            raise UsageError(f"{flags[name]} is {options[name]:g}, no weight")
     if images and "pairwise" not in given:
         raise UsageError("--images is for --pairwise, which looks at the photos")
 

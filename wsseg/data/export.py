@@ -7,6 +7,7 @@ Each writer takes records one by one and makes files under one folder; what desc
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,9 @@ def city_ids(record: Record) -> np.ndarray:
     ids = table[value.ids]
     if "label" in record:
         label = _same_size(record, ids.shape)
+        odd = ~np.isin(label, [*labels, IGNORE]) & (value.ids == 0)
+        if odd.any():
+            raise RecordError(f"its label map has class {label[odd][0]}, which Cityscapes has not")
         plain = np.zeros(max(256, int(label.max(initial=0)) + 1), np.uint16)
         plain[[*labels]] = [one.id for one in labels.values()]
         ids = np.where(value.ids == 0, plain[label], ids)
@@ -201,34 +205,52 @@ class CocoPanoptic(_Coco):
 
 class Coco(_Coco):
     """instances_wsseg.json of the kind masks, or the things of instance maps, as compressed
-    run-lengths; and results_wsseg.json, the list with scores that COCO's ``loadRes`` takes."""
+    run-lengths; and results_wsseg.json, the list with scores that COCO's ``loadRes`` takes.
+
+    Areas that a data set states are kept, and so are its objects of less than a pixel where the
+    record has their boxes: its scores count them as missed.
+    """
 
     def add(self, record: Record) -> None:
         if "masks" in record:
             value = record.get("masks")
             crowd = np.zeros(len(value.runs), bool) if value.crowd is None else value.crowd
-            found = list(zip(value.runs, value.classes.tolist(), value.scores.tolist(), crowd))
+            areas = [None] * len(value.runs) if value.areas is None else value.areas.tolist()
+            found = list(zip(value.runs, value.classes.tolist(), value.scores.tolist(), crowd,
+                             areas))
+            small = _given_boxes(record, value.classes[~crowd])
             size = value.size
         else:
             value = record.get("instance")
-            size = value.ids.shape
-            found = [(runs_of_mask(value.ids == s.id), s.cls, s.score, False)
+            size, small = value.ids.shape, {}
+            found = [(runs_of_mask(value.ids == s.id), s.cls, s.score, False, None)
                      for s in value.segments if s.thing]
         image = self.image(record, size)
-        for runs, cls, score, crowded in found:
+        for i, (runs, cls, score, crowded, area) in enumerate(found):
             y, x = np.nonzero(mask_of_runs(runs, size))
-            if len(x):
+            box = _bbox(x, y) if len(x) else small.get(i)
+            if box is not None:
                 self.annotations.append({
                     "id": len(self.annotations) + 1, "image_id": image,
                     "category_id": self.category(cls), "iscrowd": int(crowded), "score": score,
-                    "area": len(x), "bbox": _bbox(x, y),
+                    "area": len(x) if area is None else area, "bbox": box,
                     "segmentation": {"size": list(map(int, size)), "counts": compress(runs)}})
 
     def finish(self) -> None:
         self.write("results_wsseg.json", [
             {k: a[k] for k in ("image_id", "category_id", "segmentation", "score")}
-            for a in self.annotations if not a["iscrowd"]])
+            for a in self.annotations if not a["iscrowd"] and a["segmentation"]["counts"]
+            != compress([math.prod(a["segmentation"]["size"])])])
         self.finish_as("instances_wsseg.json")
+
+
+def _given_boxes(record: Record, classes: np.ndarray) -> dict[int, list[float]]:
+    """Return [x, y, width, height] of each mask of a record that has a box for each, else {}."""
+    value = record.get("boxes") if "boxes" in record else None
+    if value is None or not np.array_equal(value.classes, classes):
+        return {}
+    low, high = value.xyxy[:, :2], value.xyxy[:, 2:]
+    return dict(enumerate(np.concatenate([low, high - low], axis=1).tolist()))
 
 
 #: Name of a form -> what writes it, called with a folder, class names and a COCO file or None.
