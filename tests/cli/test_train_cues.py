@@ -11,8 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tests import training  # noqa: E402
-from tests.conftest import ROOT, make_record, write_place  # noqa: E402
+from tests.conftest import CLASSES, ROOT, make_record, write_place  # noqa: E402
 from wsseg.cli import crf  # noqa: E402
+from wsseg.cli._env import Env  # noqa: E402
 from wsseg.errors import ExitStatus  # noqa: E402
 from wsseg.io.places import open_source  # noqa: E402
 from wsseg.nets.model import read_card  # noqa: E402
@@ -26,13 +27,14 @@ LEARN = ("--optimizer", "adam", "--lr", ".01", "--new-rate", "1", "--bias-rate",
 @pytest.fixture
 def cues(runner):
     """Make a place of cues: some rows of label maps, and 255; tags too where told."""
-    def make(name="cues", numbers=range(6, 12), blind=(), kinds=("image", "label")) -> str:
+    def make(name="cues", numbers=range(6, 12), blind=(), kinds=("image", "label"), classes=CLASSES
+             ) -> str:
         records = [make_record(i, *kinds) for i in numbers]
         for record, number in zip(records, numbers):
             label = record.get("label").copy()
             label[np.arange(len(label)) % 8 > (-1 if number in blind else 2)] = 255
             record.set("label", label)
-        return write_place(runner.folder / name, records, kinds=kinds)
+        return write_place(runner.folder / name, records, kinds=kinds, classes=classes)
     return make
 
 
@@ -96,6 +98,36 @@ def test_options_that_do_not_fit_are_refused(runner, cues):
     assert "--dsrg-thresholds is not for --task classify, only for segment" in said
     assert "different classes" in runner.refused("strong", "--weak", cues("more"), "--weak-loss",
                                                  "dsrg", "--join-classes")
+
+
+def test_where_classes_have_no_background_none_is_treated_as_one(runner, cues):
+    street = ("road", "car", "sky")
+    weak = cues("street", kinds=("image", "label", "tags", "boxes"), classes=street)
+    strong = write_place(runner.folder / "roads", [make_record(i, "image", "label")
+                                                   for i in range(3)],
+                         kinds=("image", "label"), classes=street)
+    for loss in ("dsrg", "sec", "mil-max"):
+        runner.train(strong, "--weak", weak, "--weak-loss", loss, out=loss)
+        assert np.isfinite(runner.log(loss)[0]["loss"])
+    for loss in ("em-fixed", "em-adapt", "bbox-em"):
+        said = runner.refused("--weak", weak, "--weak-loss", loss)
+        assert f"--weak-loss {loss} gives the background a bias or share of its own" in said
+
+
+@pytest.mark.parametrize("names, forced", [(("road", "car", "sky"), False),
+                                           (("background", "car", "sky"), True)])
+def test_class_0_is_a_tag_of_every_image_only_where_it_is_the_background(runner, names, forced):
+    from wsseg.cli._flow import Flow
+    from wsseg.cli._train_segment import Segment
+
+    record = make_record(1, "image")
+    record.set("tags", (1,))
+    place = write_place(runner.folder / "one", [record], kinds=("image", "tags"), classes=names)
+    options = {"weak_loss": "mil-max", "weak": (place,), "use": None, "val": None,
+               "val_images": None, "join_classes": False, "select": "last", "conf": False}
+    flow = Flow(Env("ws-train"), "ws-train", [], {}, (None,))
+    part = Segment(flow, options).read().parts["weak"].samples
+    assert part.load(0).tags.tolist() == [forced, True, False]
 
 
 def test_the_recipe_is_one(runner, cues):

@@ -207,6 +207,27 @@ def test_losses_of_nothing_are_nothing():
     total.sum().backward()
 
 
+@pytest.mark.parametrize("method", dsrg.METHODS)
+def test_without_a_background_no_class_is_one(method):
+    """Classes in another order have the same loss then."""
+    rng = np.random.default_rng(3)
+    logits = torch.from_numpy(rng.normal(0, 2, (2, 3, 6, 7)))
+    photos = torch.from_numpy(rng.integers(0, 255, (2, 3, 24, 28)))
+    labels = torch.full((2, 24, 28), 255)
+    labels[:, 4:20:5, :10], labels[:, 8:11, 18:] = 0, 1  # apart, so that no vote is a tie
+    tags = torch.tensor([[True, True, False]] * 2)
+    order, other = [1, 0, 2], labels.where(labels == 255, 1 - labels)
+
+    def both(background):
+        more = {"fg_least": .5, "bg_least": .99, "background": background}
+        return [dsrg.seeded_loss(method, *given, **more)[0].item() for given in (
+            (logits, photos, labels, tags), (logits[:, order], photos, other, tags[:, order]))]
+
+    one, two = both(False)
+    assert one == pytest.approx(two, rel=1e-9) and one > 0
+    assert both(True)[0] != pytest.approx(one, rel=1e-3)
+
+
 def test_ranks_count_by_hand():
     """Three values, decay such that weights are 1, 1/2, 1/4: (4*.5 + 2*.3 + .1) / 7."""
     decay = .5 ** (3 / 1681)

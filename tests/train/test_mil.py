@@ -76,6 +76,16 @@ def test_two_pixels_worked_by_hand():
     assert count.item() == 1
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_without_a_background_no_class_is_one(form):
+    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 2, (2, 3, 4, 5)))
+    tags, order = torch.tensor([[True, False, True], [False, True, False]]), [1, 2, 0]
+    one, two = (mil_loss(*given, form=form, background=False) for given in (
+        (logits, tags), (logits[:, order], tags[:, order])))
+    assert one[0].item() == pytest.approx(two[0].item(), rel=1e-6)
+    assert (one[0] != mil_loss(logits, tags, form=form)[0]) == (form == "sigmoid")
+
+
 def test_unknown_names_and_shapes_are_refused():
     logits, tags = torch.zeros(1, 2, 3, 3), torch.ones(1, 2)
     with pytest.raises(ValueError, match="'mean'.*max, lse"):

@@ -11,6 +11,7 @@ from wsseg.cli._train_places import Data, read
 from wsseg.cli._training import Task
 from wsseg.cli._validation import Validation
 from wsseg.errors import UsageError
+from wsseg.io.kinds import background_id
 from wsseg.nets.inference import Inference
 from wsseg.nets.segmenter import NetSpec, build
 from wsseg.nets.weights import load_init
@@ -30,8 +31,9 @@ class Segment(Task):
         data = read(self.flow, self.options, first=("label", "scribble"),
                     weak=weak_kinds(self.options["weak_loss"]), val=("label",),
                     make=Cues if seeded else Samples)
-        for name, part in data.parts.items() if seeded else ():
-            if name != STRONG:
+        for name, part in data.parts.items():
+            part.samples.background = background_id(data.names) is not None
+            if seeded and name != STRONG:
                 self._drop_blind(part.samples)
         return data
 
@@ -65,6 +67,7 @@ class Segment(Task):
                     o["em_forbid"], o["mil_form"], *o["dsrg_thresholds"])
         rows = {n: p.samples.rows for n, p in data.parts.items() if p.samples.rows is not None}
         return Objective(net, weak, at=o["loss_at"], rows=rows,
+                         background=background_id(data.names) is not None,
                          class_weight=class_weight(o["class_weight"], len(data.names)))
 
     def compile(self, net: Any) -> None:

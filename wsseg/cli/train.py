@@ -212,6 +212,8 @@ def main(flow, as_json, **options):
       sec       cues: seed, expand and constrain; nothing grows
     em-* from tags alone wants a net that knows the classes: --head fcn --init with what
     --task classify made of the tags. A new head ends with one place that is always foreground.
+    em-* and bbox-em are for classes with a background; where there is none (Cityscapes), class 0
+    is like any other for the rest.
 
     INPUT may be left out where --weak is given: then all images are weak. --dual is the
     strong-weak dual branch (dualbranch-2020): weak labels teach a branch of their own, and

@@ -22,6 +22,7 @@ Both are means over the images. Where we differ from the released code:
 - Ranks of the expansion loss decay by image share: per pixel q at 41x41 and faster on less logits.
 - A logit's colour is the mean over half its cell across, there that of one pixel.
 - Crops count where the photo is. A class without a cue in the crop is not expanded.
+- Where the classes have no background (``background`` is False) class 0 is one like the others.
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ METHODS = "dsrg", "sec"
 
 def seeded_loss(method: str, logits: Tensor, photos: Tensor, labels: Tensor, tags: Tensor,
                 warps: Sequence[Warp] = (), *, fg_least: float = FG_LEAST,
-                bg_least: float = BG_LEAST) -> tuple[Tensor, Tensor]:
+                bg_least: float = BG_LEAST, background: bool = True) -> tuple[Tensor, Tensor]:
     """Return the sum over images of the loss of ``dsrg`` or ``sec``, and their number.
 
     logits: float (B,K,h,w); photos: (B,3,H,W), 0 ... 255; labels: integers (B,H,W), the cues, 255
     elsewhere; tags: bool (B,K), the classes that may be there; warps: how each photo came into
-    its crop, () if each is whole. Both results are scalars, to be divided as those of
-    ``labelled_nll``. Raises ValueError for another method.
+    its crop, () if each is whole; background: class 0 is the background. Both results are
+    scalars, to be divided as those of ``labelled_nll``. Raises ValueError for another method.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: one of {', '.join(METHODS)}")
@@ -74,10 +75,11 @@ def seeded_loss(method: str, logits: Tensor, photos: Tensor, labels: Tensor, tag
         cues = cues_at(labels, size, logits.shape[1]).masked_fill_(~inside, IGNORE)
         refined = refine(probs, photos, inside, pixels_of(warps, size))
         if method == "dsrg":
-            grown = grow(refined, cues, tags, inside, fg_least, bg_least)
-            loss = seed_loss(probs, grown, balanced=True)
+            least = fg_least, bg_least if background else fg_least
+            grown = grow(refined, cues, tags, inside, *least)
+            loss = seed_loss(probs, grown, balanced=background)
         else:
-            loss = seed_loss(probs, cues) + expansion_loss(probs, tags, cues, inside)
+            loss = seed_loss(probs, cues) + expansion_loss(probs, tags, cues, inside, background)
         loss = loss + boundary_loss(probs, refined, inside)
     return loss.sum(), loss.new_tensor(float(len(loss)))
 
@@ -180,22 +182,24 @@ def boundary_loss(probs: Tensor, refined: Tensor, inside: Tensor | None = None) 
     return _mean(each, torch.ones_like(each, dtype=torch.bool) if inside is None else inside)
 
 
-def expansion_loss(probs: Tensor, tags: Tensor, cues: Tensor, inside: Tensor | None = None
-                   ) -> Tensor:
+def expansion_loss(probs: Tensor, tags: Tensor, cues: Tensor, inside: Tensor | None = None,
+                   background: bool = True) -> Tensor:
     """Return SEC's expansion loss (B,), the sum of three means.
 
     Of -log of the pooled probability over the foreground classes that have a cue; of -log(1 - its
     maximum) over the classes that are no tag; and -log of the background's, where it is a tag.
+    background: class 0 is that.
     """
     if inside is None:
         inside = torch.ones_like(cues, dtype=torch.bool)
     tags = tags.to(probs.device, torch.bool)
     each = torch.arange(probs.shape[1], device=cues.device)
     cued = (cues.flatten(1)[:, None] == each[:, None]).any(2) & tags
-    foreground = each > 0
+    first = int(background)
+    foreground = each >= first
     flat, some = probs.flatten(2), inside.flatten(1).any(1)
-    pooled = torch.cat([rank_pool(flat[:, :1], inside.flatten(1), DECAY_BG),
-                        rank_pool(flat[:, 1:], inside.flatten(1), DECAY_FG)], 1)
+    pooled = torch.cat([rank_pool(flat[:, :first], inside.flatten(1), DECAY_BG),
+                        rank_pool(flat[:, first:], inside.flatten(1), DECAY_FG)], 1)
     highest = flat.masked_fill(~inside.flatten(1)[:, None], 0).amax(2)
     loss = (_mean(-pooled.clamp_min(1e-9).log(), cued & foreground)
             + _mean(-(1 - highest).log(), ~tags & foreground)

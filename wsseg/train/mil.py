@@ -14,7 +14,7 @@ What a class is trained towards:
   sigmoid  binary cross-entropy of the pooled scores, listed or not (a multi-label classifier)
 In ``pixel`` and ``image`` the background is a class like any other, listed for every image with
 tags (channel 0). In ``sigmoid`` it is left out: listed always, it would be pushed up everywhere
-and never down.
+and never down. Where the classes have no background, no channel is listed for that or left out.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def pool_scores(scores: Tensor, pool: str = "max", sharpness: float = SHARPNESS)
 
 
 def mil_loss(logits: Tensor, tags: Tensor, pool: str = "max", form: str = "pixel",
-             sharpness: float = SHARPNESS) -> tuple[Tensor, Tensor]:
+             sharpness: float = SHARPNESS, background: bool = True) -> tuple[Tensor, Tensor]:
     """Return the sum over the images with tags of each one's mean loss, and their number.
 
-    logits: float (B,K,h,w); tags: bool (B,K), channel 0 the background. An image without any tag
-    says nothing and is not counted; one that lists the background alone has no object. Both
+    logits: float (B,K,h,w); tags: bool (B,K); background: channel 0 is it. An image with no
+    tag says nothing and is not counted; one that lists the background alone has no object. Both
     results are float32 scalars, to be divided as those of ``labelled_nll``. Max-pooling passes
     the gradient to all pixels that share the maximum.
     """
@@ -58,7 +58,9 @@ def mil_loss(logits: Tensor, tags: Tensor, pool: str = "max", form: str = "pixel
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.float()
         if form == "sigmoid":
-            pooled, target = pool_scores(logits[:, 1:], pool, sharpness), tags[:, 1:].float()
+            first = int(background)
+            pooled = pool_scores(logits[:, first:], pool, sharpness)
+            target = tags[:, first:].float()
             each, counted = F.binary_cross_entropy_with_logits(
                 pooled, target, reduction="none"), torch.ones_like(target)
         else:

@@ -50,7 +50,7 @@ class Objective(nn.Module):
 
     at: where the loss is taken, ``labels`` or ``logits`` (see ``labelled_nll``). rows: each source
     -> the net's classes that its labels 0..k-1 stand for (cross-joint training of wssl-2015,
-    section 4.5): its softmax is over those.
+    section 4.5): its softmax is over those. background: class 0 is it; em-* and bbox-em need one.
 
     With two branches the loss is that of the strong images plus that of the weak ones
     (dualbranch-2020, Eq. 1). With one, weak label maps count as strong ones do, pixel by pixel,
@@ -60,14 +60,17 @@ class Objective(nn.Module):
 
     def __init__(self, net: Segmenter, weak: Weak = Weak(), *, at: str = "labels",
                  class_weight: Sequence[float] | None = None,
-                 rows: Mapping[str, Sequence[int]] | None = None) -> None:
+                 rows: Mapping[str, Sequence[int]] | None = None, background: bool = True) -> None:
         super().__init__()
-        self.net, self.weak, self.at = net, weak, at
+        self.net, self.weak, self.at, self.background = net, weak, at, background
         self.rows = {name: torch.tensor(r) for name, r in (rows or {}).items()}
         self.class_weight = None if class_weight is None else torch.tensor(class_weight)
         if rows and (net.spec.dual or weak.method != "labels"):
             raise UsageError("data sets of different classes are trained on with one branch and "
                              "label maps")
+        if not background and "em" in weak.method.split("-"):
+            raise UsageError(f"--weak-loss {weak.method} gives the background a bias or share of "
+                             "its own, but these classes have no background")
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return sums (T,), counts (T,) and weights (T,) of the batch's losses: each is
@@ -130,13 +133,14 @@ class Objective(nn.Module):
             return self._labels(maps, batch, which)
         tags = batch.tags[which]
         if method.startswith("mil"):
-            parts = [mil_loss(m, tags, method.removeprefix("mil-"), self.weak.mil_form)
-                     for m in maps]
+            parts = [mil_loss(m, tags, method.removeprefix("mil-"), self.weak.mil_form,
+                              background=self.background) for m in maps]
             return sum(p[0] for p in parts), parts[-1][1]
         if method in dsrg.METHODS:
             parts = [dsrg.seeded_loss(
                 method, m, batch.photos[which], batch.labels[which], tags, batch.warps[which],
-                fg_least=self.weak.fg_least, bg_least=self.weak.bg_least) for m in maps]
+                fg_least=self.weak.fg_least, bg_least=self.weak.bg_least,
+                background=self.background) for m in maps]
             return sum(p[0] for p in parts), parts[-1][1]
         targets = self._step(maps[-1], tags, batch, which)
         results = [labelled_nll(m, targets, at="labels" if m is maps[-1] else "logits")
