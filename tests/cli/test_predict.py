@@ -170,6 +170,24 @@ def test_tags_say_which_classes_there_are(runner, model):
     assert "val has no tags" in runner.predict(model, "val", "--tags", "-o", "x", code=2).err
 
 
+@pytest.mark.parametrize("kind", ["tags", "boxes"])
+def test_labels_of_other_classes_do_not_go_on_under_the_models(runner, model, kind):
+    turned = ("background", "dog", "cat")
+    for name, kinds in (("bare", ["image", "label"]), ("turned", ["image", kind])):
+        write_place(runner.folder / name, [make_record(0, *kinds)], kinds=kinds, classes=turned)
+    runner.predict(model, "bare", "-o", "out")  # the label is replaced
+    assert open_source(str(runner.folder / "out")).header.classes == conftest.CLASSES
+    for words in (["turned"], ["turned", "--images", "bare"], ["bare", "--write", "score", "--keep",
+                                                              "label"]):
+        told = runner.predict(model, *words, "-o", "x", code=ExitStatus.USAGE).err
+        assert f"{words[0]} numbers its classes in another way than the model (ws-cat" in told
+    (runner.folder / "names").write_text("\n".join(turned))
+    runner.predict(model, "turned", "--as-classes", "names", "-o", "chosen")
+    assert kind in open_source(str(runner.folder / "chosen")).header.kinds
+    told = runner.predict(model, "weak", "--as-classes", "names", "-o", "x", code=2).err
+    assert "weak numbers its classes in another way than --as-classes" in told
+
+
 def test_classes_are_chosen_and_renumbered(runner, model):
     (runner.folder / "names").write_text("dog\nbackground\n")
     runner.predict(model, "val", "--as-classes", "names", "-o", "out", "--score-stride", 1)
@@ -283,7 +301,10 @@ def test_it_feeds_the_crf_through_a_pipe(runner, model):
     (["model.safetensors", "val", "--scales", "nan"], "--scales nan is not numbers"),
     (["model.safetensors", "val", "--as-classes", "names"], "the model has no class bird"),
     (["model.safetensors", "bare", "--classes", "names"], "are not those of --classes"),
-    (["model.safetensors", "other", "--tags"], "the classes of other are not the model's"),
+    (["model.safetensors", "other", "--tags"], "other has classes that the model has not"),
+    (["model.safetensors", "val", "--most", "100"], "--most is for detectors, which"),
+    (["model.safetensors", "val", "--least-score", ".1"], "--least-score is for detectors"),
+    (["model.safetensors", "val", "--counts"], "--counts is for models of ws-train --task rsis"),
     (["model.safetensors", "val", "--device", "gpu"], "--device gpu is not auto"),
 ])
 def test_what_cannot_be_is_one_line(runner, model, words, said):

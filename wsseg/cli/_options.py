@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import update_wrapper
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from wsseg.errors import UsageError
 
 
 def default_jobs() -> int:
@@ -63,6 +66,16 @@ FLOW = {"input", "inputs", "output", "overwrite", "resume", "jobs", "shard", "ke
 SHARED = FLOW | {"as_json", "engine", "threads", "device", "extra", "weak", "val", "val_images",
                  "tag_place", "saliency", "parts_of", "tensorboard", "max_minutes", "save_minutes",
                  "log_every", "compiled"}
+
+
+def refuse_given(names: Iterable[str], why: str) -> None:
+    """Raise UsageError for an option of the running command that was given, be it as its default,
+    and would do nothing."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        if param.name in names and context.get_parameter_source(param.name) not in (
+                ParameterSource.DEFAULT, None):
+            raise UsageError(f"{max(param.opts, key=len)} {why}")
 
 
 def flow(*, many: bool = False, writes: bool = True, images: bool = False,

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from wsseg.cli._flow import Flow
-from wsseg.cli._predicting import Model, photos_source, same, scales_of
-from wsseg.errors import ExitStatus, UsageError
+from wsseg.cli._options import refuse_given
+from wsseg.cli._predicting import Model, check_classes, photos_source, same, scales_of
+from wsseg.errors import ExitStatus
 from wsseg.io.values import Boxes
 from wsseg.nets.detector import detect
 from wsseg.train.distributed import use_bf16
 
 #: Options of ws-predict that a detector has no use for.
-FOREIGN = ("write", "tags", "branch", "as_classes")
-
-#: What options of ws-predict are where they were not given.
-_DEFAULTS = {"write": "both", "tags": False, "scales": "1", "flip": False, "branch": "strong",
-             "as_classes": None, "least_score": None, "most": None}
-
-
-def refuse(options: Mapping[str, Any], foreign: Sequence[str], what: str) -> None:
-    """Raise UsageError for an option that was given and means nothing to a kind of net."""
-    for name in foreign:
-        if options[name] != _DEFAULTS[name]:
-            raise UsageError(f"--{name.replace('_', '-')} is not for {what}")
+FOREIGN = ("write", "tags", "counts", "branch", "score_stride", "as_classes")
+_READS, _WRITES = ("image", "boxes"), ("boxes",)
 
 
 def run(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
     """Detect objects."""
-    refuse(options, FOREIGN, f"a detector ({path})")
+    refuse_given(FOREIGN, f"is not for a detector ({path})")
     model = Model.open(flow, path, options, "detect")
     bf16 = use_bf16(options["precision"], model.device)
     scales = scales_of(options["scales"])
@@ -44,6 +35,6 @@ def run(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
                 for xyxy, classes, scores in found]
 
     source = photos_source(flow)
-    return flow.run(same, source, reads=("image", "boxes"), writes=("boxes",),
-                    classes=model.names,
+    check_classes(flow, source, model.names, _READS, _WRITES)
+    return flow.run(same, source, reads=_READS, writes=_WRITES, classes=model.names,
                     through=model.predictor(maps, flow.jobs, options["batch"]))

@@ -7,25 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.cli._flow import Flow
-from wsseg.cli._predict_detect import refuse
-from wsseg.cli._predicting import Model, photos_source, same, scales_of
+from wsseg.cli._options import refuse_given
+from wsseg.cli._predicting import Model, check_classes, photos_source, same, scales_of
 from wsseg.cli._train_instance import Labeller
 from wsseg.errors import ExitStatus, RecordError, UsageError
 from wsseg.io.kinds import background_id
 from wsseg.nets.inference import Inference
 from wsseg.train.distributed import use_bf16
 
-FOREIGN = ("write", "tags", "branch", "as_classes", "least_score", "most")
+FOREIGN = ("write", "tags", "counts", "branch", "score_stride", "as_classes", "least_score", "most")
 
 
 def run(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
     """Label instances."""
-    refuse(options, FOREIGN, f"an instance net ({path})")
+    refuse_given(FOREIGN, f"is not for an instance net ({path})")
     model = Model.open(flow, path, options, "instance")
     source = photos_source(flow)
     if source.header.kinds and "boxes" not in source.header.kinds:
         raise UsageError(f"an instance net needs boxes besides the photos: {source.where} has "
                          "none (name those of a detector as INPUT, and --images)")
+    check_classes(flow, source, model.names, ("image",), ("instance",))  # boxes are used
     inference = Inference(model.net.segmenter, model.device, scales_of(options["scales"]),
                           options["flip"], stride=1, bf16=use_bf16(options["precision"],
                                                                    model.device))

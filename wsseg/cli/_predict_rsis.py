@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from wsseg.cli._flow import Flow
-from wsseg.cli._predicting import Model, check_tags, photos_source, same
+from wsseg.cli._options import refuse_given
+from wsseg.cli._predicting import Model, check_classes, check_tags, photos_source, same
 from wsseg.data.rle import runs_of_mask
 from wsseg.errors import ExitStatus, RecordError, UsageError
 from wsseg.io.kinds import background_id
@@ -26,6 +27,9 @@ from wsseg.train.distributed import use_bf16
 from wsseg.train.rsis_samples import token_order
 from wsseg.train.tags import tags_vector
 
+#: Options of ws-predict that a recurrent net has no use for.
+FOREIGN = ("scales", "flip", "branch", "score_stride", "as_classes", "least_score", "most")
+_READS = ("image", "label", "instance", "masks")
 _WRITES = {"both": ("masks",), "masks": ("masks",), "instance": ("instance",)}
 
 
@@ -35,24 +39,20 @@ def run(flow: Flow, path: Path, options: Mapping[str, Any], task: str) -> ExitSt
     if writes is None:
         raise UsageError(f"--write {options['write']}: a model of ws-train --task {task} gives "
                          "masks or instance")
-    for name, plain in (("scales", "1"), ("flip", False), ("branch", "strong"),
-                        ("as_classes", None)):
-        if options[name] != plain:
-            raise UsageError(f"--{name.replace('_', '-')} is not for models of ws-train --task "
-                             f"{task}")
+    refuse_given(FOREIGN, f"is not for models of ws-train --task {task}")
     model = Model.open(flow, path, options, task)
     if model.names and flow.classes and flow.classes != model.names:
         raise UsageError("the model's classes are not those of --classes")
     source = photos_source(flow)
     if options["tags"]:
-        check_tags(source, model.names)
+        check_tags(source)
     counts = options["counts"] or task == "wrsis" and not options["tags"]
     if counts:
-        _check_counts(source, model.names)
+        _check_counts(source)
+    check_classes(flow, source, model.names, _READS, writes)
     maps = Objects(model.net, model.device, use_bf16(options["precision"], model.device),
                    options["tags"], counts, writes, background_id(model.names))
-    return flow.run(same, source, reads=("image", "label", "instance", "masks"), writes=writes,
-                    classes=model.names,
+    return flow.run(same, source, reads=_READS, writes=writes, classes=model.names,
                     through=model.predictor(maps, flow.jobs, options["batch"]))
 
 
@@ -60,15 +60,12 @@ rsis = partial(run, task="rsis")
 wrsis = partial(run, task="wrsis")
 
 
-def _check_counts(source: Source, names: Sequence[str] | None) -> None:
-    """Raise UsageError unless a place has counts of these classes."""
-    kinds, theirs = source.header.kinds, source.header.classes
+def _check_counts(source: Source) -> None:
+    """Raise UsageError unless a place has counts."""
+    kinds = source.header.kinds
     if kinds and "counts" not in kinds:
         raise UsageError(f"{source.where} has no counts of objects (it holds {', '.join(kinds)}): "
                          "ws-weaken --counts makes them")
-    if theirs and names and tuple(theirs) != tuple(names):
-        odd = next((n for n in theirs if n not in names), theirs[0])
-        raise UsageError(f"the classes of {source.where} are not the model's ({odd})")
 
 
 @dataclass

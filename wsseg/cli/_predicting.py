@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from wsseg.cli._flow import Flow
+from wsseg.cli._options import refuse_given
 from wsseg.cli._predictor import Maps, Predictor
 from wsseg.cli._supervision import behind
 from wsseg.cli._tasks import predictor
-from wsseg.errors import ExitStatus, UsageError
+from wsseg.errors import ExitStatus, RecordError, UsageError
 from wsseg.io.header import End, Header
+from wsseg.io.jsons import name_id
+from wsseg.io.kinds import KINDS
 from wsseg.io.record import Record
 from wsseg.io.source import Source
 from wsseg.io.values import ScoreMap
@@ -24,6 +27,7 @@ from wsseg.nets.model import find_model, load_model, read_card
 from wsseg.train.distributed import pick_device, use_bf16
 from wsseg.train.tags import tags_vector
 
+_READS = ("image", "label", "score", "conf")
 _WRITES = {"both": ("label", "score"), "label": ("label",), "score": ("score",)}
 
 
@@ -35,6 +39,7 @@ def run(flow: Flow, place: str, options: Mapping[str, Any]) -> ExitStatus:
 
 def segment(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
     """Label maps and probabilities from a segmentation net."""
+    refuse_given(("least_score", "most"), f"is for detectors, which {path} is not")
     model = Model.open(flow, path, options, "segment")
     net, device = model.net, model.device
     rows, names = _chosen(flow, options["as_classes"], model.names)
@@ -42,7 +47,7 @@ def segment(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
         raise UsageError(f"{path} has one branch: --branch weak is for nets of --dual")
     source = photos_source(flow)
     if options["tags"]:
-        check_tags(source, names)
+        check_tags(source)
     inference = Inference(net, device, scales_of(options["scales"]), options["flip"],
                           options["branch"], rows, options["score_stride"],
                           use_bf16(options["precision"], device))
@@ -50,9 +55,11 @@ def segment(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
     if writes is None or options["counts"]:
         raise UsageError(f"--{'counts' if writes else 'write ' + options['write']} is for models "
                          "of ws-train --task rsis or wrsis")
+    check_classes(flow, source, names, _READS, writes,
+                  "the model" if rows is None else "--as-classes")
     maps = Segmentation(inference, len(rows or range(net.spec.classes)), options["tags"], writes)
-    return flow.run(same, source, reads=("image", "label", "score", "conf"), writes=writes,
-                    classes=names, through=model.predictor(maps, flow.jobs, options["batch"]))
+    return flow.run(same, source, reads=_READS, writes=writes, classes=names,
+                    through=model.predictor(maps, flow.jobs, options["batch"]))
 
 
 @dataclass(frozen=True)
@@ -149,14 +156,31 @@ def _chosen(flow: Flow, spec: str | None, names: tuple[str, ...] | None
     return tuple(names.index(n) for n in wanted), wanted
 
 
-def check_tags(source: Source, names: Sequence[str] | None) -> None:
-    """Raise UsageError unless a place has tags of these classes."""
-    kinds, theirs = source.header.kinds, source.header.classes
+def check_tags(source: Source) -> None:
+    """Raise UsageError unless a place has tags."""
+    kinds = source.header.kinds
     if kinds and "tags" not in kinds:
         raise UsageError(f"--tags: {source.where} has no tags (it holds {', '.join(kinds)})")
-    if theirs and names and tuple(theirs) != tuple(names):
-        odd = next((n for n in theirs if n not in names), theirs[0])
-        raise UsageError(f"--tags: the classes of {source.where} are not the model's ({odd})")
+
+
+def check_classes(flow: Flow, source: Source, names: Sequence[str] | None, reads: Sequence[str],
+                  writes: Sequence[str], whose: str = "the model") -> None:
+    """Raise UsageError if records hold anything of other classes than ``names``, those of the
+    result, under which it would be used or go on. reads, writes: as of Flow.run; reads without
+    what is used."""
+    kinds, theirs = source.header.kinds, source.header.classes
+    held = {*kinds} & {*KINDS} - ({*reads} - {*flow.keep}) - {*writes, "image", "conf"}
+    if not theirs or not names or tuple(theirs) == tuple(names) or kinds and not held:
+        return
+    try:
+        for name in theirs:
+            name_id(name, names)
+    except RecordError as error:
+        what = f"has classes that {whose} has not: {error}"
+    else:
+        what = f"numbers its classes in another way than {whose}"
+    raise UsageError(f"{source.where} {what} (ws-cat --remap changes its "
+                     f"{', '.join(sorted(held)) or 'labels'}, --only leaves them out)")
 
 
 def scales_of(text: str) -> tuple[float, ...]:
