@@ -19,6 +19,7 @@ from wsseg.cli import cam  # noqa: E402
 from wsseg.errors import ExitStatus  # noqa: E402
 from wsseg.io.places import open_source  # noqa: E402
 from wsseg.io.record import Record  # noqa: E402
+from wsseg.io.values import ScoreMap  # noqa: E402
 from wsseg.nets.cam import ActivationMaps  # noqa: E402
 from wsseg.nets.classifier import ClassifierSpec, build  # noqa: E402
 from wsseg.nets.model import load_model, model_bytes  # noqa: E402
@@ -244,6 +245,89 @@ def test_stuff_is_a_class_like_any_other(runner):
     assert "these classes have no background" in told.err
 
 
+def test_the_threshold_of_a_background_does_not_count(runner, model):
+    (runner.folder / "named").write_text("cat .4\ndog .5\n")
+    cams(runner, model, "weak", "--label", "--threshold", "named", "--background", ".3", "-o", "a")
+    told = cams(runner, model, "weak", "--label", "--threshold", "named", "--background", ".45",
+                "-o", "b", code=ExitStatus.USAGE)
+    assert "--background 0.45 is above the threshold 0.4" in told.err
+
+
+def test_saliency_maps_may_be_a_folder_of_grey_pictures(runner, model):
+    (runner.folder / "grey").mkdir()
+    records = []
+    for i in range(6, 14):
+        saliency = np.full((24, 32), 10 * i, np.uint8)
+        saliency[:, 16:] = 3
+        Image.fromarray(saliency).save(runner.folder / f"grey/img{i:03d}.png")
+        records.append(Record(f"img{i:03d}"))
+        records[-1].set("conf", saliency)
+    write_place(runner.folder / "salient", records, kinds=["conf"])
+    cams(runner, model, "weak", "--keep", "image", "-o", "maps")
+    for start in ([model, "weak"], ["--cams", "maps"]):
+        for name in ("grey", "salient"):
+            cams(runner, *start, "--label", "--saliency", name, "-o", f"by_{name}", "--overwrite")
+        ours, theirs = (values(runner.folder, f"by_{n}", "label") for n in ("grey", "salient"))
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
+        assert any((label == 0).any() for label in ours.values())
+    (runner.folder / "grey/img009.png").unlink()
+    (runner.folder / "grey/img009.tags.json").write_text('{"classes": [1]}')
+    told = cams(runner, "--cams", "maps", "--label", "--saliency", "grey", "-o", "x",
+                code=ExitStatus.FAILED)
+    assert "img009: has no saliency map: grey has no conf for it, a grey" in told.err
+
+
+def test_the_maps_of_saliency_are_taken_and_not_the_conf_of_the_input(runner, model):
+    records = []
+    for i in range(6, 14):
+        records.append(make_record(i, "image", "tags"))
+        records[-1].set("conf", np.full((24, 32), 255, np.uint8))
+    write_place(runner.folder / "both", records, kinds=("conf", "image", "tags"))
+    for record in records:
+        record.keep({"conf"})
+        record.set("conf", np.zeros((24, 32), np.uint8))
+    write_place(runner.folder / "dull", records, kinds=["conf"])
+    cams(runner, model, "both", "--label", "--saliency", "dull", "-o", "out")
+    assert all((label != 255).all() for label in values(runner.folder, "out", "label").values())
+
+
+def test_a_run_with_other_thresholds_or_saliency_is_not_resumed(runner, model):
+    (runner.folder / "file").write_text("cat .4\n")
+    write_place(runner.folder / "salient", [], kinds=["conf"])
+    cams(runner, model, "weak", "-o", "maps")
+    line = ["--cams", "maps", "--label", "--threshold", "file", "-o", "out"]
+    cams(runner, *line)
+    cams(runner, *line, "--resume")
+    assert header(runner.folder, "out").history[-1]["parameters"]["thresholds"] == [.15, .4, .15]
+    told = cams(runner, *line, "--resume", "--saliency", "salient", "--keep-going", code=None)
+    assert "out was made in another way" in told.err
+    (runner.folder / "file").write_text("cat .5\n")
+    told = cams(runner, *line, "--resume", code=None)
+    assert "out was made in another way" in told.err
+
+
+def test_a_class_beyond_the_names_is_a_bad_record(runner):
+    record = Record("img000")
+    record.set("cam", ScoreMap(np.ones((1, 6, 8), np.float16), np.array([200]), (24, 32)))
+    write_place(runner.folder / "maps", [record], kinds=["cam"])
+    told = cams(runner, "--cams", "maps", "--label", "-o", "x", code=ExitStatus.FAILED)
+    assert "img000: cam: class 200, but there are 3" in told.err
+
+
+@pytest.mark.parametrize("words, kind", [
+    (["--all-classes"], "tags"), (["--min-prob", ".5"], "boxes"), (["--tags", "few"], "boxes")])
+def test_labels_of_other_classes_do_not_go_on_under_the_models(runner, model, words, kind):
+    turned = ("background", "dog", "cat")
+    write_place(runner.folder / "few", [make_record(0, "tags")], kinds=["tags"])
+    for name, kinds in (("bare", ["image"]), ("turned", ["image", kind])):
+        write_place(runner.folder / name, [make_record(0, *kinds)], kinds=kinds, classes=turned)
+    cams(runner, model, "bare", *words, "-o", "out")
+    assert header(runner.folder, "out").classes == conftest.CLASSES
+    told = cams(runner, model, "turned", *words, "-o", "x", code=ExitStatus.USAGE)
+    assert "turned numbers its classes in another way than the model (ws-cat" in told.err
+    assert f"changes its {kind}" in told.err
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 
@@ -268,6 +352,18 @@ def test_stuff_is_a_class_like_any_other(runner):
     (["model.safetensors", "weak", "--label", "--threshold", "nofile"], "neither a number nor"),
     (["model.safetensors", "weak", "--label", "--threshold", "two"], "must hold one number for"),
     (["model.safetensors", "weak", "--label", "--threshold", "typo"], "did you mean 'cat'"),
+    (["model.safetensors", "weak", "--label", "--threshold", "empty"], "empty is empty"),
+    (["model.safetensors", "weak", "--label", "--saliency", "tags"],
+     "--saliency tags has no conf maps"),
+    (["model.safetensors", "weak", "--tags", "tags"], "weak has tags of its own: leave out --tags"),
+    (["model.safetensors", "weak", "--threshold", ".15"], "--threshold is about labels"),
+    (["model.safetensors", "weak", "--overlap", "smaller"], "--overlap is about labels"),
+    (["model.safetensors", "weak", "--salient", ".06"], "--salient is about labels"),
+    (["model.safetensors", "weak", "--label", "--salient", ".1"], "about the maps of --saliency"),
+    (["model.safetensors", "weak", "--full", "--stride", "8"], "--stride and --full exclude"),
+    *((["--cams", "val", "--label", *more], f"{more[0]} is for making maps: --cams has them")
+      for more in (["--method", "cam"], ["--scales", "1"], ["--flip"], ["--stride", "4"],
+                   ["--full"], ["--batch", "2"], ["--images", "few"])),
     (["model.safetensors", "weak", "--label", "--saliency", "wide"], "the saliency map is 3x3"),
     (["model.safetensors", "weak", "--scales", "0"], "--scales 0 is not numbers"),
     (["--cams", "val", "--label"], "val has no cam (it holds image, label)"),
@@ -299,6 +395,7 @@ def test_what_cannot_be_is_one_line(runner, model, words, said):
     for record in wide:
         record.set("conf", np.zeros((3, 3), np.uint8))
     write_place(folder / "wide", wide, kinds=["conf"])
+    (folder / "empty").write_text("\n")
     (folder / "two").write_text(".1\n.2\n")
     (folder / "typo").write_text("cta .2\n")
     told = runner(*words, "-o", "out", tool=cam, code=None)

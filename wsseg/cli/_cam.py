@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsseg.cli._flow import Flow
+from wsseg.cli._options import refuse_given
 from wsseg.errors import ExitStatus, RecordError, UsageError
 from wsseg.io.jsons import name_id
 from wsseg.io.kinds import background_id
@@ -22,20 +23,25 @@ from wsseg.refine.fuse import resample
 
 _THRESHOLD = .15  # panoptic-2018 has it from ImageNet's habit, and .5 for Cityscapes
 _READS = ("image", "label", "score", "cam", "conf")
-#: Options that say how labels are made, and need --label.
-_LABEL = ("background", "saliency")
+#: Options that say how labels are made, and how maps are.
+_LABEL = ("threshold", "overlap", "background", "saliency", "salient")
+_MAPS = ("method", "scales", "flip", "tag_place", "all_classes", "min_prob", "stride", "full",
+         "batch", "device", "precision", "compiled", "images")
 
 
 def run(flow: Flow, place: str | None, cams: str | None, options: dict[str, Any]) -> ExitStatus:
     """Open everything, make maps or labels, write."""
-    for name in _LABEL:
-        if options[name] is not None and not options["label"]:
-            raise UsageError(f"--{name} is about labels: add --label")
+    if not options["label"]:
+        refuse_given(_LABEL, "is about labels: add --label")
+    if options["saliency"] is None:
+        refuse_given(["salient"], "is about the maps of --saliency")
+    if options["full"]:
+        refuse_given(["stride"], "and --full exclude each other")
     if cams is not None:
         return _relabel(flow, place, cams, options)
     if place is None:
         raise UsageError("name a model, or activation maps with --cams")
-    from wsseg.cli._predicting import Model, photos_source, scales_of
+    from wsseg.cli._predicting import Model, check_classes, photos_source, scales_of
     from wsseg.nets.cam import ActivationMaps
     from wsseg.nets.model import find_model
     from wsseg.train.distributed import use_bf16
@@ -50,11 +56,12 @@ def run(flow: Flow, place: str | None, cams: str | None, options: dict[str, Any]
     if names and flow.classes and flow.classes != names:
         raise UsageError("the model's classes are not those of --classes")
     source = photos_source(flow)
-    tags = _join_tags(flow, source, options["tag_place"], wanted, names)
-    _join_saliency(flow, options)
-    unspent = partial(_unspent, kinds=_spend(flow, [source, *([tags] if tags else [])]))
-    rule = Rule.of(options, names, count) if options["label"] else None
+    tags = _join_tags(flow, source, options["tag_place"], wanted)
     writes = _writes(flow, options, tags is not None)
+    for one in (source, *([tags] if tags else [])):
+        check_classes(flow, one, names, _READS, ("cam", "label"))
+    unspent = partial(_unspent, kinds=_spend(flow, [source, *([tags] if tags else [])]))
+    rule = _rule(flow, options, names, count) if options["label"] else None
     maps = ActivationMaps(model.net, model.device, options["method"], scales_of(options["scales"]),
                           options["flip"], 1 if options["full"] else options["stride"],
                           options["min_prob"] or 0., use_bf16(options["precision"], model.device))
@@ -69,18 +76,14 @@ def _relabel(flow: Flow, extra: str | None, cams: str, options: dict[str, Any]) 
         raise UsageError(f"{extra}: with --cams there is no MODEL and no INPUT")
     if not options["label"]:
         raise UsageError("--cams: what is to be made of them? Add --label")
-    for name, flag in (("tag_place", "--tags"), ("all_classes", "--all-classes"),
-                       ("min_prob", "--min-prob")):
-        if options[name] not in (None, False):
-            raise UsageError(f"{flag} is for making maps: --cams has them")
+    refuse_given(_MAPS, "is for making maps: --cams has them")
     flow.inputs = (cams,)
     source = flow.open()
     kinds = source.header.kinds
     if kinds and "cam" not in kinds:
         raise UsageError(f"{source.where} has no cam (it holds {', '.join(kinds)})")
-    _join_saliency(flow, options)
     names = source.header.classes or flow.classes
-    rule = Rule.of(options, names, None if names is None else len(names))
+    rule = _rule(flow, options, names, None if names is None else len(names))
     return flow.run(partial(_label_step, rule=rule), source, reads=_READS,
                     writes=_writes(flow, options, False))
 
@@ -91,31 +94,24 @@ def _writes(flow: Flow, options: Mapping[str, Any], tags: bool) -> tuple[str, ..
     return made + ("tags",) * tags
 
 
-def _join_tags(flow: Flow, source: Source, place: str | None, wanted: str,
-               names: Sequence[str] | None) -> Source | None:
-    """Add the tags of --tags; make sure that there are some, of the model's classes."""
+def _join_tags(flow: Flow, source: Source, place: str | None, wanted: str) -> Source | None:
+    """Add the tags of --tags; make sure that there are some, and of one place."""
     if wanted != "tags":
         if place is not None:
             raise UsageError("--tags: --all-classes and --min-prob do without them")
         return None
+    if place is not None and "tags" in source.header.kinds:
+        raise UsageError(f"{source.where} has tags of its own: leave out --tags, or read only its "
+                         f"photos, with --images {source.where}")
     joined = flow.join(place, "tags", {"tags"})
     holder = joined or source
-    kinds, theirs = holder.header.kinds, holder.header.classes
+    kinds = holder.header.kinds
     if kinds and "tags" not in kinds:
         raise UsageError(f"{holder.where} has no tags (it holds {', '.join(kinds)}): name their "
                          "place with --tags, or choose --all-classes or --min-prob")
     if joined is None and not kinds and "tags" not in _first_kinds(source):
         raise UsageError(f"{holder.where} has no tags: name their place with --tags, or choose "
                          "--all-classes or --min-prob")
-    if theirs and names and tuple(theirs) != tuple(names):
-        try:
-            for name in theirs:
-                name_id(name, names)
-        except RecordError as error:
-            raise UsageError(f"{holder.where} has classes that the model has not: {error}"
-                             ) from None
-        raise UsageError(f"{holder.where} numbers its classes in another way than the model: "
-                         "ws-cat --remap changes that")
     return joined
 
 
@@ -125,9 +121,19 @@ def _first_kinds(source: Source) -> set[str]:
     return next((source.get(key).kinds() for key in source.keys()), {"tags"})
 
 
-def _join_saliency(flow: Flow, options: Mapping[str, Any]) -> None:
-    if options["saliency"] is not None:
-        flow.join(options["saliency"], "saliency", {"conf"}, "conf")
+def _rule(flow: Flow, options: Mapping[str, Any], names: Sequence[str] | None, count: int | None
+          ) -> Rule:
+    """How labels are made, noted for the history; with the maps of --saliency joined."""
+    rule, place = Rule.of(options, names, count), options["saliency"]
+    flow.parameters["thresholds"] = list(rule.thresholds)
+    if place is not None:
+        source = flow.join(place, "saliency", {"conf"}, "conf")
+        kinds = source.header.kinds
+        if kinds and "conf" not in kinds:
+            raise UsageError(f"--saliency {place} has no conf maps, KEY.conf.png or plain KEY.png "
+                             f"in grey (it holds {', '.join(kinds)})")
+        flow.parameters["saliency"] = source.header.digest
+    return rule
 
 
 def _spend(flow: Flow, sources: Sequence[Source]) -> tuple[str, ...]:
@@ -153,13 +159,16 @@ def _unspent(record: Record, kinds: Sequence[str]) -> Record:
 
 @dataclass(frozen=True)
 class Rule:
-    """How labels are made of maps (``label_of_cams``). thresholds: of each class, or one."""
+    """How labels are made of maps (``label_of_cams``). thresholds: of each class, or one; count:
+    of classes, if known; saliency: place of the maps by which, below ``salient``, it is dull."""
 
     thresholds: tuple[float, ...]
+    count: int | None
     overlap: str
     background: int | None
     low: float | None
-    salient: float | None
+    salient: float
+    saliency: str | None
 
     @staticmethod
     def of(options: Mapping[str, Any], names: Sequence[str] | None, count: int | None) -> Rule:
@@ -170,18 +179,29 @@ class Rule:
             raise UsageError("--background and --saliency: these classes have no background")
         thresholds = _thresholds(options["threshold"], names, count)
         low = options["background"]
-        if low is not None and low > min(thresholds):
-            raise UsageError(f"--background {low:g} is above the threshold "
-                             f"{min(thresholds):g}: a pixel would be both")
-        return Rule(thresholds, options["overlap"], background, low,
-                    options["salient"] if options["saliency"] is not None else None)
+        least = min([t for cls, t in enumerate(thresholds)
+                     if cls != background or len(thresholds) == 1], default=1)
+        if low is not None and low > least:
+            raise UsageError(f"--background {low:g} is above the threshold {least:g}: a pixel "
+                             "would be both")
+        return Rule(thresholds, count, options["overlap"], background, low, options["salient"],
+                    options["saliency"])
+
+    def salience(self, record: Record) -> np.ndarray | None:
+        """Return a record's saliency map, if they are asked for. Raises RecordError."""
+        if self.saliency is None:
+            return None
+        if "conf" not in record:
+            raise RecordError(f"has no saliency map: {self.saliency} has no conf for it, a grey "
+                              "KEY.conf.png or plain KEY.png")
+        return record.get("conf")
 
     def label(self, full: np.ndarray, classes: np.ndarray, saliency: np.ndarray | None
               ) -> np.ndarray:
         """Label maps of full size (K,H,W)."""
+        if self.count is not None and classes.max(initial=-1) >= self.count:
+            raise RecordError(f"cam: class {int(classes.max())}, but there are {self.count}")
         limits = np.array(self.thresholds)
-        if len(limits) > 1 and len(classes) and classes.max() >= len(limits):
-            raise RecordError(f"cam: class {int(classes.max())} of {len(limits)}")
         limits = limits[classes] if len(limits) > 1 else np.repeat(limits, len(classes))
         dull = None
         if saliency is not None:
@@ -214,6 +234,9 @@ def _threshold_file(path: str, names: Sequence[str] | None, count: int | None) -
                          f"({error.strerror})") from None
     except ValueError as error:
         raise UsageError(f"--threshold {path}: {error}") from None
+    if not lines:
+        raise UsageError(f"--threshold {path} is empty: it must hold a number for each class, or "
+                         "lines of name and number")
     if any(len(words) == 1 for words in lines):
         if not all(len(words) == 1 for words in lines) or len(lines) != count:
             raise UsageError(f"--threshold {path} must hold one number for each of the "
@@ -248,7 +271,7 @@ class Cams:
             wanted = np.ones((len(records), self.classes), bool)
         elif self.wanted == "tags":
             wanted = np.stack([self._tags(record) for record in records])
-        saliency = [self._saliency(record) for record in records]
+        saliency = [self.rule and self.rule.salience(record) for record in records]
         found = self.maps(photos, wanted, full=self.rule is not None, background=self.background)
         result: list[dict[str, Any]] = []
         for maps, dull in zip(found, saliency):
@@ -268,10 +291,6 @@ class Cams:
             result[tag] = True
         return result
 
-    def _saliency(self, record: Record) -> np.ndarray | None:
-        return record.get("conf") if self.rule is not None and self.rule.salient is not None \
-            else None
-
 
 def _label_step(record: Record, rule: Rule) -> Record:
     cam = record.get("cam")
@@ -285,6 +304,5 @@ def _label_step(record: Record, rule: Rule) -> Record:
             raise RecordError(f"cam: {error}") from None
         top = cam.data.max((1, 2)).astype(np.float32)[:, None, None]
         full /= np.where(top > 0, top, 1)
-    record.set("label", rule.label(full, cam.classes,
-                                   None if rule.salient is None else record.get("conf")))
+    record.set("label", rule.label(full, cam.classes, rule.salience(record)))
     return record

@@ -14,7 +14,11 @@ from wsseg.io.source import Source
 
 @dataclass
 class Join:
-    """Another place whose kinds are added to each record, all where they are None."""
+    """Another place whose kinds are added to each record, all where they are None.
+
+    What a record has goes before, unless that would leave an option without effect: ``tags`` of
+    its own are refused, ``saliency`` takes the place of its conf.
+    """
 
     source: Source
     role: str
@@ -27,7 +31,11 @@ class Join:
         return self.kinds is None or bool(self.kinds - {"image"})
 
     def add(self, record: Record) -> None:
+        if self.role == "saliency":
+            record.drop("conf")
         if self.kinds is not None and self.kinds <= record.kinds():
+            if self.role == "tags":
+                raise RecordError(f"has tags of its own besides those of {self.source.where}")
             return
         other = self._find(record.key)
         if other is None:

@@ -20,11 +20,11 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--scales", default="1", show_default=True, metavar="S,S,...",
               help="Average over these scales of the photo.")
 @click.option("--flip", is_flag=True, help="And over its mirror image.")
-@click.option("--tags", "tag_place", metavar="PLACE", help="The photos' tags, if INPUT does not "
-              "carry them.")
+@click.option("--tags", "tag_place", metavar="PLACE", help="The photos' tags, of an INPUT that "
+              "has none.")
 @click.option("--all-classes", is_flag=True, help="Maps of all classes, whatever the tags.")
 @click.option("--min-prob", type=_SHARE, metavar="P", help="Maps of the classes that the model "
-              "finds with this probability, whatever the tags.")
+              "finds with this mean probability over --scales and --flip, whatever the tags.")
 @click.option("--stride", type=click.IntRange(1, 64), default=4, show_default=True,
               help="Maps are means over cells of so many pixels.")
 @click.option("--full", is_flag=True, help="Maps of full size, as --stride 1.")
