@@ -94,6 +94,8 @@ def test_the_last_layer_is_new_where_classes_are_others(runner):
     (["bare", "--images", "photos"], "8 records are without a photo in photos"),
     (["weak", "--val", "other"], "class 1 is 'sheep' there and 'cat' here"),
     (["weak", "--class-weight", "weights"], "must hold 3 numbers"),
+    (["weak", "--class-weight", "zeros"], "no class but the background has a weight above 0"),
+    (["weak", "--val", "blank"], "--val blank: no image has a tag to be found"),
     (["weak", "--recipe", "recipe.json"], "--head is not for --task classify"),
 ])
 def test_what_cannot_be_learnt_from_is_one_line(runner, words, said):
@@ -103,6 +105,10 @@ def test_what_cannot_be_learnt_from_is_one_line(runner, words, said):
     write_place(runner.folder / "other", [make_record(0, "image", "tags")],
                 kinds=["image", "tags"], classes=("background", "sheep", "dog"))
     (runner.folder / "weights").write_text("1\n1\n")
+    (runner.folder / "zeros").write_text("1\n0\n0\n")
+    blank = make_record(0, "image")
+    blank.set("label", np.zeros_like(make_record(0, "label").get("label")))
+    write_place(runner.folder / "blank", [blank], kinds=["image", "label"])
     (runner.folder / "recipe.json").write_text('{"head": "largefov"}')
     assert said in runner.refused(*words, quick=QUICK)
 

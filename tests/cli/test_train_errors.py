@@ -62,8 +62,9 @@ def test_labels_without_photos(runner):
     some = photos(runner, 0, 1, 2)
     said = runner.refused(labels, "--images", some)
     assert "1 records are without a photo in photos: img003 (--keep-going leaves" in said
-    told = runner.train(labels, "--images", some, "--keep-going", "--json")
-    assert "img003" in told.err
+    told = runner.train(labels, "--images", some, "--keep-going", "--json",
+                        code=ExitStatus.SOME_FAILED)
+    assert "img003" in told.err and "1 records failed and were left out" in told.err
     assert json.loads(told.out)["steps"] == 4
 
 
@@ -215,6 +216,8 @@ def test_weights_of_classes_must_be_as_many(runner):
     assert "must hold 3 numbers" in runner.refused("strong", "--class-weight", "weights")
     (runner.folder / "weights").write_text("1\nnan\n2\n")
     assert "must hold 3 numbers" in runner.refused("strong", "--class-weight", "weights")
+    (runner.folder / "weights").write_text("0\n0\n0\n")
+    assert "no class has a weight above 0" in runner.refused("strong", "--class-weight", "weights")
 
 
 def test_validation_needs_photos(runner):

@@ -118,6 +118,7 @@ class Checker:
         if not self._flow.keep_going:
             raise UsageError(f"{text} (--keep-going leaves them out)")
         self._flow.env.say(text)
+        self._flow.failed += len(lacking)
         gone = set(lacking)
         samples.keys = [k for k in samples.keys if k not in gone]
 

@@ -32,9 +32,20 @@ class Classify(Task):
     def read(self) -> Data:
         data = read(self.flow, self.options, first=_KINDS, weak=_KINDS, val=_KINDS,
                     make=partial(Samples, background=False))
-        if len(data.names) - (background_id(data.names) is not None) < 1:
+        rows = self._rows(data)
+        if not rows:
             raise UsageError("there is no class to learn but the background")
+        if data.val is not None and not any(data.val.samples.load(i).tags[rows].any()
+                                            for i in range(len(data.val.samples))):
+            raise UsageError(f"--val {data.val.samples.source.where}: no image has a tag to be "
+                             "found")
         return data
+
+    @staticmethod
+    def _rows(data: Data) -> list[int]:
+        """The classes but the background."""
+        background = background_id(data.names)
+        return [i for i in range(len(data.names)) if i != background]
 
     def net(self, data: Data) -> tuple[Any, str]:
         o = self.options
@@ -43,13 +54,15 @@ class Classify(Task):
         return net, load_init(net, o["init"])
 
     def objective(self, net: Any, data: Data) -> Any:
-        return TagObjective(net, background_id(data.names), class_weight=class_weight(
-            self.options["class_weight"], len(data.names)))
+        weight = class_weight(self.options["class_weight"], len(data.names))
+        if weight is not None and not any(weight[i] for i in self._rows(data)):
+            raise UsageError(f"--class-weight {self.options['class_weight']}: no class but the "
+                             "background has a weight above 0")
+        return TagObjective(net, background_id(data.names), class_weight=weight)
 
     def evaluation(self, net: Any, data: Data, device: Any, bf16: bool
                    ) -> Callable[[], dict[str, Any]]:
-        background = background_id(data.names)
-        rows = [i for i in range(len(data.names)) if i != background]
+        rows = self._rows(data)
 
         def score() -> dict[str, Any]:
             """Mean average precision over the classes that occur. The net comes back in the mode

@@ -91,4 +91,6 @@ def class_weight(path: str | None, classes: int) -> list[float] | None:
         raise UsageError(f"--class-weight {path}: {error}") from None
     if len(values) != classes or not all(0 <= v < math.inf for v in values):
         raise UsageError(f"--class-weight {path} must hold {classes} numbers of 0 or more")
+    if not any(values):
+        raise UsageError(f"--class-weight {path}: no class has a weight above 0")
     return values
