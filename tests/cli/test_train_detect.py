@@ -112,9 +112,10 @@ def test_the_box_head_learns_from_as_many_proposals_as_asked_for(runner, monkeyp
     (("weak", "--head", "aspp"), "--head is not for --task detect, only for segment"),
     (("weak", "--anchors", "8,x"), "--anchors 8,x is not lengths"),
     (("weak", "--fpn", "--anchors", "8"), "five lengths for the five levels"),
+    (("weak", "--fpn", "--stride", "8"), "--stride is not for --fpn, whose levels have"),
 ])
 def test_what_cannot_be_trained_is_refused(runner, words, message):
-    code = ExitStatus.FAILED if "--fpn" in words else ExitStatus.USAGE
+    code = ExitStatus.FAILED if "five" in message else ExitStatus.USAGE
     assert message in runner.refused(*words, quick=QUICK, code=code)
 
 

@@ -13,6 +13,7 @@ from tests import conftest, tinylevels, training  # noqa: E402
 from tests.tinylevels import squares  # noqa: E402
 from wsseg.cli import eval as evaluate  # noqa: E402
 from wsseg.cli import cat, weaken  # noqa: E402
+from wsseg.cli._tasks import TASKS  # noqa: E402
 from wsseg.data.rle import runs_of_mask  # noqa: E402
 from wsseg.errors import ExitStatus  # noqa: E402
 from wsseg.io.places import open_source  # noqa: E402
@@ -20,7 +21,7 @@ from wsseg.io.record import Record  # noqa: E402
 from wsseg.io.supervision import by_kind  # noqa: E402
 from wsseg.io.values import Masks  # noqa: E402
 from wsseg.nets.model import read_card  # noqa: E402
-from wsseg.nets.rsis_spec import LONGEST  # noqa: E402
+from wsseg.nets.rsis_spec import LONGEST, RSISSpec  # noqa: E402
 
 QUICK = ("--backbone", tinylevels.NAME, "--width", "16", "--init", "none", "--crop", "48",
          "--batch", "4", "--iterations", "3", "--device", "cpu", "--precision", "fp32", "-j2")
@@ -64,7 +65,7 @@ def test_a_run_leaves_a_model_that_draws_objects(runner):
     assert {"val_loss", "val_ap50"} <= runner.log()[-1].keys()
     settings = json.loads((runner.folder / "run" / "settings.json").read_text())
     assert settings["optimizer"] == "adam" and settings["new_rate"] == 1000
-    assert "token_at" not in settings and "fov" not in settings
+    assert not {"token_at", "stride", "scale"} & set(settings) and "fov" not in settings
     runner.predict("run", "objects", "-o", "drawn")
     header = open_source(str(runner.folder / "drawn")).header
     assert header.kinds == ("masks",) and header.classes == conftest.CLASSES
@@ -204,11 +205,18 @@ def test_it_learns_and_what_is_known_of_an_image_helps(runner):
     ((*WRSIS, "--class-from", "1"), "--class-from is not for --task wrsis, only for rsis"),
     (("--from-components",), "--from-components is not for --task segment"),
     ((*RSIS, "--dual"), "--dual is not for --task rsis"),
+    ((*RSIS, "--stride", "16"), "--stride is not for --task rsis"),
+    ((*WRSIS, "--scale", "1", "2"), "--scale is not for --task wrsis"),
     ((*RSIS, "--width", "20"), "hidden is 20, it must be a multiple of 16"),
     ((*RSIS, "--patience", "2"), "--patience needs --val")])
 def test_options_that_make_no_sense_are_refused(runner, words, said):
     code = ExitStatus.FAILED if "hidden" in said else ExitStatus.USAGE
     assert said in runner.refused("objects", *words, quick=QUICK, code=code)
+
+
+def test_photos_are_squashed_to_the_size_of_the_paper():
+    assert TASKS["rsis"].defaults["crop"] == TASKS["wrsis"].defaults["crop"] == 256
+    assert RSISSpec("resnet101", 21).size == (256, 256)
 
 
 def test_a_model_is_asked_for_what_it_gives(runner):

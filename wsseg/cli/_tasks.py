@@ -26,7 +26,7 @@ class Entry:
 
 
 _RSIS = {"optimizer": "adam", "lr": 1e-6, "new_rate": 1000, "bias_rate": 1000,
-         "weight_decay": 1e-6, "schedule": "constant", "batch": 28, "crop": 257, "flip": 0}
+         "weight_decay": 1e-6, "schedule": "constant", "batch": 28, "crop": 256, "flip": 0}
 
 TASKS: dict[str, Entry] = {
     "segment": Entry("_train_segment:Segment", "_predicting:segment"),
@@ -50,6 +50,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("from_components", "max_objects"), ("rsis", "wrsis")),
     **dict.fromkeys(("class_from", "stop_from", "patience"), ("rsis",)),
     **dict.fromkeys(("token_at", "token_order", "matching"), ("wrsis",)),
+    **dict.fromkeys(("stride", "scale"), ("segment", "classify", "detect", "instance")),
     **dict.fromkeys(("fpn", "anchors", "rois"), ("detect",)),
     **dict.fromkeys(("head", "fov"), ("segment", "instance")),
     **dict.fromkeys(("detections", "things", "crf_iterations", "crf_stride", "piecewise"),
@@ -70,12 +71,19 @@ def foreign(task: str) -> set[str]:
     return {name for name, tasks in ONLY.items() if task not in tasks}
 
 
+def given(context: click.Context, task: str, name: str) -> bool:
+    """Whether an option was given, or is in a recipe with another value than the task's own."""
+    source, defaults = context.get_parameter_source(name), TASKS[task].defaults
+    own = source is ParameterSource.DEFAULT_MAP and name in defaults and (
+        context.default_map[name] == defaults[name])
+    return not own and source not in (ParameterSource.DEFAULT, None)
+
+
 def refuse_foreign(context: click.Context, task: str) -> None:
     """Raise UsageError for an option that was given, or is in a recipe, and is another task's."""
     names = foreign(task)
     for param in context.command.params:
-        if param.name in names and context.get_parameter_source(param.name) not in (
-                ParameterSource.DEFAULT, None):
+        if param.name in names and given(context, task, param.name):
             raise UsageError(f"{param.opts[0]} is not for --task {task}, only for "
                              f"{', '.join(ONLY[param.name])}")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import click
 import numpy as np
 
+from wsseg.cli._tasks import given
 from wsseg.cli._train_places import Data, read
 from wsseg.cli._training import Task
 from wsseg.cli._validation import groups
@@ -30,6 +32,8 @@ class Detect(Task):
 
     def net(self, data: Data) -> tuple[Any, str]:
         o = self.options
+        if o["fpn"] and given(click.get_current_context(), o["task"], "stride"):
+            raise UsageError("--stride is not for --fpn, whose levels have strides 4 to 64")
         stride = 32 if o["fpn"] else int(o["stride"])
         more = {} if o["width"] is None else {"width": o["width"]}
         if o["anchors"] is not None:

@@ -40,7 +40,8 @@ _NET = (
     click.option("--head", default="aspp", show_default=True, help="largefov, aspp, deeplabv3, "
                  "deeplabv3plus, pspnet, conv6 or fcn."),
     click.option("--stride", type=click.Choice(["8", "16", "32"]), default="8",
-                 show_default=True, help="Output stride of the backbone."),
+                 show_default=True, help="Output stride of the backbone; not for rsis, wrsis "
+                 "and --fpn."),
     click.option("--width", type=_COUNT, help="Channels of the head [default: the paper's]."),
     click.option("--fov", type=click.Choice(["128", "224"]), default="224", show_default=True,
                  help="largefov: field of view."),
