@@ -356,6 +356,7 @@ def test_labels_of_other_classes_do_not_go_on_under_the_models(runner, model, wo
     (["model.safetensors", "weak", "--label", "--saliency", "tags"],
      "--saliency tags has no conf maps"),
     (["model.safetensors", "weak", "--tags", "tags"], "weak has tags of its own: leave out --tags"),
+    (["model.safetensors", "untold.tar", "--tags", "tags"], "img000: has tags of its own besides"),
     (["model.safetensors", "weak", "--threshold", ".15"], "--threshold is about labels"),
     (["model.safetensors", "weak", "--overlap", "smaller"], "--overlap is about labels"),
     (["model.safetensors", "weak", "--salient", ".06"], "--salient is about labels"),
@@ -395,6 +396,7 @@ def test_what_cannot_be_is_one_line(runner, model, words, said):
     for record in wide:
         record.set("conf", np.zeros((3, 3), np.uint8))
     write_place(folder / "wide", wide, kinds=["conf"])
+    write_place(folder / "untold.tar", lacking[:1])
     (folder / "empty").write_text("\n")
     (folder / "two").write_text(".1\n.2\n")
     (folder / "typo").write_text("cta .2\n")
