@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 
 from tests import cli_contract, conftest, training  # noqa: E402
 from tests.cli_contract import ToolContract  # noqa: E402
-from tests.conftest import run  # noqa: E402
+from tests.conftest import make_record, run, write_place  # noqa: E402
 from tests.training import QUICK, places  # noqa: E402
 from tests.warm import warm  # noqa: E402
 from wsseg.cli import cat  # noqa: E402
@@ -235,6 +235,23 @@ def test_a_finished_run_is_left_as_it_is(runner):
     told = runner.train("strong", "--val", "val", "--resume")
     assert "run is finished already" in told.err
     assert conftest.tree(runner.folder / "run") == before
+
+
+def test_a_run_goes_on_with_the_same_data_in_any_form_and_with_no_other(runner):
+    runner("strong", "-o", "same.h5", tool=cat)
+    weights = runner.folder / "weights"
+    weights.write_text("1\n2\n3\n")
+    words = ("--class-weight", "weights", "--max-minutes", "1e-9", "--resume")
+    for place in ("strong", "strong", "same.h5"):
+        runner.train(place, *words)
+    records = [make_record(i, "image", "label") for i in range(6)]
+    records[3].set("label", records[3].get("label")[::-1].copy())
+    write_place(runner.folder / "changed", records, kinds=["image", "label"])
+    assert "run is a run with other settings (data was" in runner.train(
+        "changed", *words, code=ExitStatus.USAGE).err
+    weights.write_text("1\n2\n4\n")
+    assert "other settings (class_weight was [1.0, 2.0, 3.0], is [1.0, 2.0, 4.0])" in runner.train(
+        "strong", *words, code=ExitStatus.USAGE).err
 
 
 def test_a_run_is_resumed_as_it_was_begun(runner):

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from tests import training  # noqa: E402
 from tests.conftest import make_record, write_place  # noqa: E402
+from wsseg.cli import cat  # noqa: E402
 from wsseg.errors import ExitStatus  # noqa: E402
 from wsseg.io.places import open_source  # noqa: E402
 from wsseg.io.supervision import by_kind  # noqa: E402
@@ -107,6 +108,23 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(objects):
                   quick=QUICK)
     objects.train("objects", "--detections", "detected", "--resume", out="again", quick=QUICK)
     assert objects.model("again") == objects.model()
+
+
+def test_detections_are_a_part_of_the_settings_and_of_the_history(objects):
+    words = ("objects", "--max-minutes", "1e-9", "--resume", "--detections")
+    objects("detected", "--truth", "-o", "own", tool=cat)
+    objects("own", "-o", "own.h5", tool=cat)
+    for place in ("own", "own.h5"):
+        objects.train(*words, place, quick=QUICK)
+    write_place(objects.folder / "other", [make_record(i, "boxes") for i in range(4)],
+                kinds=["boxes"])
+    said = objects.train(*words, "other", quick=QUICK, code=ExitStatus.USAGE).err
+    assert "is a run with other settings (detections was" in said
+    objects.train("objects", "--detections", "own", "--resume", quick=QUICK)
+    history = read_card(objects.folder / "run/model.safetensors")["history"]
+    header = open_source(str(objects.folder / "own")).header
+    assert history[-1]["inputs"] == {"detections": header.digest}
+    assert history[0] == header.history[0]
 
 
 @pytest.mark.parametrize("words, message", [

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wsseg.cli._train_places import Data, read
-from wsseg.cli._train_segment import class_weight
+from wsseg.cli._train_places import Data, class_weight, read
 from wsseg.cli._training import Task
 from wsseg.cli._validation import groups
 from wsseg.errors import UsageError

@@ -17,6 +17,7 @@ from wsseg.cli._training import Task
 from wsseg.cli._validation import groups
 from wsseg.errors import UsageError
 from wsseg.io.kinds import background_id
+from wsseg.io.source import Catalogue
 from wsseg.io.supervision import Labels, union
 from wsseg.io.values import InstanceMap, ScoreMap
 from wsseg.metrics.overlaps import Regions, map_regions
@@ -63,6 +64,9 @@ class Instance(Task):
         if found is None and background is None:
             raise UsageError("say which classes are things: --things")
         return frozenset(range(len(names))) - {background} if found is None else found
+
+    def beside(self) -> dict[str, Catalogue]:
+        return {} if self._found is None else {"detections": self._found}
 
     def net(self, data: Data) -> tuple[Any, str]:
         o = self.options

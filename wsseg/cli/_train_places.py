@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,3 +108,19 @@ def _classes(flow: Flow, sources: Sequence[Catalogue], join: bool
     for source in named[1:]:
         refuse_other_classes(named[0], source)
     return tuple(known), [None] * len(sources)
+
+
+def class_weight(path: str | None, classes: int) -> list[float] | None:
+    """Read the weights of --class-weight. Raises UsageError."""
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = [float(line) for line in file if line.strip()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--class-weight {path}: {error}") from None
+    if len(values) != classes or not all(0 <= v < math.inf for v in values):
+        raise UsageError(f"--class-weight {path} must hold {classes} numbers of 0 or more")
+    if not any(values):
+        raise UsageError(f"--class-weight {path}: no class has a weight above 0")
+    return values

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from wsseg.cli._labelled import weak_kinds
-from wsseg.cli._train_places import Data, read
+from wsseg.cli._train_places import Data, class_weight, read
 from wsseg.cli._training import Task
 from wsseg.cli._validation import Validation
 from wsseg.errors import UsageError
@@ -78,19 +77,3 @@ class Segment(Task):
                    ) -> Callable[[], dict[str, Any]]:
         return Validation(Inference(net, device, bf16=bf16), data.val.samples,
                           1 if device.type == "cpu" else 16, self.flow.jobs).score
-
-
-def class_weight(path: str | None, classes: int) -> list[float] | None:
-    """Read the weights of --class-weight. Raises UsageError."""
-    if path is None:
-        return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = [float(line) for line in file if line.strip()]
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--class-weight {path}: {error}") from None
-    if len(values) != classes or not all(0 <= v < math.inf for v in values):
-        raise UsageError(f"--class-weight {path} must hold {classes} numbers of 0 or more")
-    if not any(values):
-        raise UsageError(f"--class-weight {path}: no class has a weight above 0")
-    return values

@@ -16,9 +16,10 @@ from wsseg.cli._flow import Flow
 from wsseg.cli._labelled import Labelled, spent
 from wsseg.cli._supervision import behind
 from wsseg.cli._tasks import TASKS, foreign, refuse_foreign, resolve
-from wsseg.cli._train_places import Data
+from wsseg.cli._train_places import Data, class_weight
 from wsseg.errors import ExitStatus, UsageError, WssegError
 from wsseg.io.header import Header, history_entry
+from wsseg.io.source import Catalogue
 from wsseg.io.supervision import Labels, union
 from wsseg.nets.model import find_card, model_bytes
 from wsseg.train.augment import Augment
@@ -49,6 +50,10 @@ class Task:
     def read(self) -> Data:
         """Open and check all places (``_train_places.read``)."""
         raise NotImplementedError
+
+    def beside(self) -> dict[str, Catalogue]:
+        """Return places that are read beside the data, by the names of their options."""
+        return {}
 
     def net(self, data: Data) -> tuple[Any, str]:
         """Return a net, on the CPU, and what its weights are. The net has ``spec`` with
@@ -192,7 +197,10 @@ class Training:
             settings["task"] = name
         settings |= {"net": self.net.spec.as_json(), "iterations": self.iterations,
                      "classes": list(self.data.names), "init": self.init,
-                     "data": {n: _digest(p) for n, p in self.data.parts.items()}}
+                     "data": {n: _digest(p) for n, p in self.data.parts.items()},
+                     **{n: _content(place) for n, place in self.task.beside().items()}}
+        if settings.get("class_weight") is not None:
+            settings["class_weight"] = class_weight(settings["class_weight"], len(self.data.names))
         return RunFolder(self.flow.output, settings, self.flow.mode)
 
     def train(self) -> dict[str, Any]:
@@ -279,6 +287,7 @@ class Training:
         """The net with its card, as bytes."""
         flow, data = self.flow, self.data
         headers = {name: part.header for name, part in data.parts.items()}
+        headers |= {name: place.header for name, place in self.task.beside().items()}
         headers["init"] = Header(history=tuple((self.origin or {"history": ()})["history"]))
         entry = history_entry(flow.tool, __version__, flow.arguments, flow.parameters,
                               {r: h for r, h in headers.items() if h.history})
@@ -307,4 +316,10 @@ class Training:
 def _digest(part: Labelled) -> dict[str, Any]:
     text = "\n".join(part.samples.keys)
     return {"images": len(part.samples), "use": part.samples.use,
-            "keys": hashlib.sha256(text.encode()).hexdigest()[:12]}
+            "keys": hashlib.sha256(text.encode()).hexdigest()[:12],
+            "content": _content(part.samples.source)}
+
+
+def _content(place: Catalogue) -> str:
+    """What a place holds; of a foreign folder no more is known than its kinds and classes."""
+    return place.header.digest if place.end is None else place.end.digest
