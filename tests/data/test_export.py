@@ -15,8 +15,10 @@ from wsseg.data.export import WRITERS, city_ids, compress
 from wsseg.data.names import DATASETS
 from wsseg.data.rle import read_counts, runs_of_mask
 from wsseg.errors import RecordError, UsageError
+from wsseg.io.places import open_source
 from wsseg.io.png import decode_labels
 from wsseg.io.record import Record
+from wsseg.io.supervision import by_kind
 from wsseg.io.values import Boxes, InstanceMap, Masks, Segment
 
 NAMES = ("background", "cat", "dog", "grass")
@@ -206,3 +208,12 @@ def test_ws_cat_writes_them_and_reads_them_again(tmp_path):
     assert "two: " in complaint(done) and not (tmp_path / "y/instances_wsseg.json").exists()
     run(["ws-cat", place, "--to", "coco", "-o", tmp_path / "z", "--keep-going"], code=3)
     assert len(json.loads((tmp_path / "z/instances_wsseg.json").read_text())["images"]) == 1
+
+
+def test_masks_that_are_left_out_cost_nothing(tmp_path):
+    write("coco", tmp_path / "coco", animals())
+    (tmp_path / "names").write_text("\n".join(NAMES))
+    for only in ("boxes", "masks"):
+        run(["ws-cat", "--from", "coco", tmp_path / "coco", "--classes", tmp_path / "names",
+             "--only", only, "-o", tmp_path / only])
+        assert set(by_kind(open_source(str(tmp_path / only)).end.supervision)) == {only}

@@ -11,7 +11,7 @@ import numpy as np
 
 from wsseg.cli._flow import Flow
 from wsseg.cli._parallel import Ready, attempt
-from wsseg.cli._supervision import spent
+from wsseg.cli._supervision import STRONG, spent
 from wsseg.errors import ExitStatus, RecordError, UsageError
 from wsseg.io.atomic import refuse_link
 from wsseg.io.codec import check_classes
@@ -220,7 +220,7 @@ def step(record: Record, *, truth: bool, only: frozenset[str], exif: str | None,
 def _forget(record: Record, only: frozenset[str]) -> None:
     """Labels that are left out of a label set cost nothing in it."""
     for kind in list(record.supervision):
-        held = {"label", "instance"} if kind == "masks" else {kind}
+        held = {*STRONG} if kind == "masks" else {kind}
         if held & record.kinds() and not held & only:
             del record.supervision[kind]
 

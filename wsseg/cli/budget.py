@@ -141,16 +141,15 @@ def _place(flow, place: str, as_kind: str | None, n_classes: int | None,
 def _marked(as_kind: str | None, min_area: int, record):
     """Return a record's key, what it says was given, and what it holds: kind -> (classes,
     objects)."""
-    from wsseg.cli._supervision import count_masks, spent
+    from wsseg.cli._supervision import STRONG, count_masks, spent
 
     if as_kind is None:
         return record.key, record.supervision, {} if record.supervision else spent(record)
-    if "instance" in record or "label" in record:
+    if any(kind in record for kind in STRONG):
         return record.key, {}, {as_kind: count_masks(record, min_area)}
-    for kind in ("masks", "boxes"):
-        if kind in record:
-            classes = record.get(kind).classes.tolist()
-            return record.key, {}, {as_kind: (len(set(classes)), len(classes))}
+    if "boxes" in record:
+        classes = record.get("boxes").classes.tolist()
+        return record.key, {}, {as_kind: (len(set(classes)), len(classes))}
     raise RecordError(f"--as {as_kind} needs objects: instance, label, masks or boxes (it holds "
                       f"{', '.join(sorted(record.kinds()))})")
 
