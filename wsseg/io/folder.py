@@ -14,7 +14,7 @@ from wsseg.io.header import End, Header, Total
 from wsseg.io.kinds import (END, HEADER, KIND_OF_SUFFIX, META, RECORDS, check_key, kind_of,
                             split_name)
 from wsseg.io.record import FileMember, Record, Supervision
-from wsseg.io.supervision import together
+from wsseg.io.supervision import load_supervision, together
 
 _PHOTOS = {"jpg": "jpg", "jpeg": "jpg", "png": "image.png"}
 _PNGS = {"scribble": "scribble.png", "conf": "conf.png"}  # label maps where nothing is said
@@ -181,8 +181,7 @@ def read_journal(path: Path) -> dict[str, tuple[str, Supervision]]:
         try:
             key, digest, note = line.decode().split("\t")
             int(digest, 16)
-            found[check_key(key)] = digest, {k: (c, o) for k, (c, o)
-                                             in jsons.parse(note.encode()).items()}
+            found[check_key(key)] = digest, load_supervision(jsons.parse(note.encode()), 2)
         except (ValueError, WssegError, AttributeError, TypeError):
             break
     return found
