@@ -143,7 +143,8 @@ class Hdf5Source:
         """Return the kinds of one record, without reading it."""
         return [_unescape(group) for group in self._index[key]]
 
-    def _load(self, group: str, record: Record) -> None:
+    def _load(self, group: str, record: Record) -> tuple[str, int] | None:
+        """Add a kind to a record; return the record's digest and number of kinds, if it tells."""
         dataset = self._file[group][_escape(record.key)]
         plist = dataset.id.get_create_plist()
         filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
@@ -164,22 +165,21 @@ class Hdf5Source:
         if note is not None:
             record.supervision = load_supervision(jsons.parse(note.encode()), 2)
         written = attrs.pop("digest", None)
-        if written is not None:
-            digest, kinds = written.tobytes().hex(), int(attrs.pop("kinds"))
-            if record.expected not in (None, digest) or kinds != len(self._index[record.key]):
-                raise RecordError("holds other kinds than were written together")
-            record.expected = digest
         record.members.update(_from_dataset(_unescape(group), data, attrs, record.names))
+        return None if written is None else (written.tobytes().hex(), int(attrs["kinds"]))
 
     def get(self, key: str) -> Record:
         record = Record(key, {}, self.header.classes)
         try:
-            for group in self._index[key]:
-                self._load(group, record)
+            told = {self._load(group, record) for group in self._index[key]} - {None}
         except (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:
             if key not in self._index:
                 raise
             raise RecordError(f"damaged in {self.where}: {error}") from None
+        if told:
+            record.expected, kinds = told.pop()
+            if told or kinds != len(self._index[key]):
+                raise RecordError("holds other kinds than were written together")
         return record
 
     def __iter__(self) -> Iterator[Record]:
