@@ -20,6 +20,7 @@ from wsseg.errors import ExitStatus  # noqa: E402
 from wsseg.io.places import open_source  # noqa: E402
 from wsseg.io.record import Record  # noqa: E402
 from wsseg.io.values import ScoreMap  # noqa: E402
+from wsseg.nets import segmenter  # noqa: E402
 from wsseg.nets.cam import ActivationMaps  # noqa: E402
 from wsseg.nets.classifier import ClassifierSpec, build  # noqa: E402
 from wsseg.nets.model import load_model, model_bytes  # noqa: E402
@@ -353,8 +354,7 @@ def test_labels_of_other_classes_do_not_go_on_under_the_models(runner, model, wo
     (["model.safetensors", "weak", "--label", "--threshold", "two"], "must hold one number for"),
     (["model.safetensors", "weak", "--label", "--threshold", "typo"], "did you mean 'cat'"),
     (["model.safetensors", "weak", "--label", "--threshold", "empty"], "empty is empty"),
-    (["model.safetensors", "weak", "--label", "--saliency", "tags"],
-     "--saliency tags has no conf maps"),
+    (["model.safetensors", "weak", "--label", "--saliency", "tags"], "tags has no conf maps"),
     (["model.safetensors", "weak", "--tags", "tags"], "weak has tags of its own: leave out --tags"),
     (["model.safetensors", "untold.tar", "--tags", "tags"], "img000: has tags of its own besides"),
     (["model.safetensors", "weak", "--threshold", ".15"], "--threshold is about labels"),
@@ -363,8 +363,8 @@ def test_labels_of_other_classes_do_not_go_on_under_the_models(runner, model, wo
     (["model.safetensors", "weak", "--label", "--salient", ".1"], "about the maps of --saliency"),
     (["model.safetensors", "weak", "--full", "--stride", "8"], "--stride and --full exclude"),
     *((["--cams", "val", "--label", *more], f"{more[0]} is for making maps: --cams has them")
-      for more in (["--method", "cam"], ["--scales", "1"], ["--flip"], ["--stride", "4"],
-                   ["--full"], ["--batch", "2"], ["--images", "few"])),
+      for more in map(str.split, ("--method cam", "--scales 1", "--flip", "--stride 4", "--full",
+                                  "--batch 2", "--images few"))),
     (["model.safetensors", "weak", "--label", "--saliency", "wide"], "the saliency map is 3x3"),
     (["model.safetensors", "weak", "--scales", "0"], "--scales 0 is not numbers"),
     (["--cams", "val", "--label"], "val has no cam (it holds image, label)"),
@@ -374,8 +374,6 @@ def test_labels_of_other_classes_do_not_go_on_under_the_models(runner, model, wo
 ])
 def test_what_cannot_be_is_one_line(runner, model, words, said):
     folder, photo = runner.folder, [make_record(i, "image") for i in range(6)]
-    from wsseg.nets import segmenter
-
     (folder / "segmenter.safetensors").write_bytes(model_bytes(segmenter.build(
         segmenter.NetSpec("tiny", "largefov", 3, width=8)), {"classes": None}))
     (folder / "plain").mkdir()
@@ -397,8 +395,7 @@ def test_what_cannot_be_is_one_line(runner, model, words, said):
         record.set("conf", np.zeros((3, 3), np.uint8))
     write_place(folder / "wide", wide, kinds=["conf"])
     write_place(folder / "untold.tar", lacking[:1])
-    (folder / "empty").write_text("\n")
-    (folder / "two").write_text(".1\n.2\n")
-    (folder / "typo").write_text("cta .2\n")
+    for name, text in {"empty": "\n", "two": ".1\n.2\n", "typo": "cta .2\n"}.items():
+        (folder / name).write_text(text)
     told = runner(*words, "-o", "out", tool=cam, code=None)
     assert said in told.err and told.err.count("\n") == 1 and told.err.startswith("ws-cam: ")

@@ -7,7 +7,6 @@ Each writer takes records one by one and makes files under one folder; what desc
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -130,6 +129,7 @@ class _Coco:
         self.known: dict[str, Image] | None = None
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = []
         if like is not None:
             data = load_json(like)
             found = read_categories(data, like, self.names[0], self.names)
@@ -235,12 +235,12 @@ class Coco(_Coco):
                     "category_id": self.category(cls), "iscrowd": int(crowded), "score": score,
                     "area": len(x) if area is None else area, "bbox": box,
                     "segmentation": {"size": list(map(int, size)), "counts": compress(runs)}})
+                if len(x) and not crowded:
+                    self.results.append({k: self.annotations[-1][k] for k in (
+                        "image_id", "category_id", "segmentation", "score")})
 
     def finish(self) -> None:
-        self.write("results_wsseg.json", [
-            {k: a[k] for k in ("image_id", "category_id", "segmentation", "score")}
-            for a in self.annotations if not a["iscrowd"] and a["segmentation"]["counts"]
-            != compress([math.prod(a["segmentation"]["size"])])])
+        self.write("results_wsseg.json", self.results)
         self.finish_as("instances_wsseg.json")
 
 
