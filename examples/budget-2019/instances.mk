@@ -62,10 +62,10 @@ endef
 TOLD := $(OUT)/counts-val.tar
 SOME_OF = --keys $(OUT)/subsets/$(1)-%.txt
 $(call objects,r-full,,$(RSIS),)
-$(foreach n,$(RSIS_N),$(call objects,r-$(n),$(OUT)/subsets/.done,$(call SOME_OF,$(n)) $(RSIS),) \
-  $(call objects,w-$(n),$(OUT)/subsets/.done,$(call SOME_OF,$(n)) $(WRSIS),$(TOLD)) \
+$(foreach n,$(RSIS_N),$(call objects,r-$(n),$(OUT)/subsets/$(n)-%.txt,$(call SOME_OF,$(n)) $(RSIS),) \
+  $(call objects,w-$(n),$(OUT)/subsets/$(n)-%.txt,$(call SOME_OF,$(n)) $(WRSIS),$(TOLD)) \
   $(call objects,gr-$(n),$(OUT)/drawn-$(n)-%.tar,$(call SOME_OF,$(n)) --weak $(OUT)/drawn-$(n)-%.tar $(RSIS),))
-$(call objects,w-plain-$(RSIS_LAST),$(OUT)/subsets/.done,$(call SOME_OF,$(RSIS_LAST)) $(WRSIS) --matching plain,$(TOLD))
+$(call objects,w-plain-$(RSIS_LAST),$(OUT)/subsets/$(RSIS_LAST)-%.txt,$(call SOME_OF,$(RSIS_LAST)) $(WRSIS) --matching plain,$(TOLD))
 
 # pseudo objects: of the rest by RSIS; by W-RSIS, which is told counts, of M of those that no N has
 define pseudo_objects
