@@ -11,6 +11,7 @@ import pytest
 from tests.cli.test_info import run
 from tests.cli_contract import TextContract
 from tests.conftest import CLASSES, complaint, make_label, make_record, tree, write_place
+from wsseg.data.lists import read_list
 from wsseg.io.record import Record
 from wsseg.io.values import InstanceMap, Masks, Segment
 
@@ -138,14 +139,27 @@ def test_there_must_be_keys(tmp_path):
     assert "INPUT, or a list of keys with --keys" in complaint(done)
 
 
+def tagged(tmp_path: Path, *keys: str) -> str:
+    records = [Record(key) for key in keys]
+    for record in records:
+        record.set("tags", (1,))
+    return write_place(tmp_path / "p", records)
+
+
 def test_a_key_that_a_list_cannot_hold_is_refused(tmp_path):
-    record = Record("a.png")
-    record.set("tags", (1,))
-    place = write_place(tmp_path / "p", [record])
+    place = tagged(tmp_path, "a", "b/a.png")
 
-    done = run(["ws-budget", "subsets", place, "-n", 1, "-o", tmp_path / "l"], code=2)
+    done = run(["ws-budget", "subsets", place, "-n", 2, "--runs", 1, "-o", tmp_path / "l"], code=2)
 
-    assert "a.png: a list of keys would not be read back" in complaint(done)
+    assert "b/a.png: a list of keys would not be read back" in complaint(done)
+
+
+def test_odd_keys_are_listed_so_that_they_are_found_again(tmp_path):
+    place = tagged(tmp_path, "#1", "a.png")
+
+    run(["ws-budget", "subsets", place, "-n", 2, "--runs", 1, "-o", tmp_path / "l"])
+
+    assert read_list(str(tmp_path / "l" / "2-0.txt")) == ["#1", "a.png"]
 
 
 # -- statistics ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from tests import conftest
 from tests.cli.evals import NAMES, labels, one_worker, random_maps, score  # noqa: F401
 from tests.cli.test_info import run
 from tests.conftest import complaint, make_record, write_place
+from wsseg.data.lists import read_list
 from wsseg.metrics.iou import confusion_matrix, segmentation_score
 
 pytestmark = pytest.mark.usefixtures("one_worker")
@@ -287,6 +288,14 @@ def test_keys_of_the_worst_and_the_best_are_a_list_for_other_tools(places, tmp_p
     run(["ws-view", good, truth, "--keys", tmp_path / "keys", "-o", tmp_path / "worst.html"])
     page = (tmp_path / "worst.html").read_text()
     assert [key for key in sorted(keys) if key in page] == sorted(keys[:3])
+
+
+def test_the_worst_keys_are_found_again_whatever_they_begin_with(tmp_path):
+    maps = {"#1": [[1, 1]], "a.png": [[1, 0]]}
+    truth, guess = (labels(tmp_path / name, some) for name, some in
+                    (("t", maps), ("p", {key: [[0, 1]] for key in maps})))
+    (tmp_path / "keys").write_text(text(guess, truth, "--worst", 2))
+    assert sorted(read_list(str(tmp_path / "keys"))) == sorted(maps)
 
 
 def test_a_record_without_score_is_neither_worst_nor_best(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from wsseg.data.lists import entry_key, read_list, split_keys
+from wsseg.data.lists import entry_key, list_entry, read_list, split_keys
 from wsseg.errors import UnsafeError, UsageError
 
 
@@ -43,6 +43,20 @@ def test_only_the_last_extension_of_an_image_is_cut():
 def test_names_may_hold_blanks():
     assert entry_key("my photo 1") == "my photo 1"
     assert entry_key("in/my photo.jpg out/my photo.png") == "my photo"
+
+
+ODD = ["#1", "a.png", "#a.JPG", " a", "b/c ", "b/#1", "a.png b", "\ufeffa", "a b/c"]
+
+
+def test_lists_are_written_so_that_their_keys_come_back(tree):
+    assert keys(tree, "".join(f"{list_entry(key)}\n" for key in ODD)) == ODD
+    assert list_entry("berlin/000001") == "berlin/000001"
+
+
+@pytest.mark.parametrize("key", ["b/a.png", "a.png b.png"])
+def test_a_key_that_no_line_stands_for_is_refused(key):
+    with pytest.raises(UsageError, match="would not be read back"):
+        list_entry(key)
 
 
 @pytest.mark.parametrize("line", ["../x", "a/../../b.jpg", "JPEGImages/a.jpg ../b.png", "a\\b"])

@@ -13,7 +13,7 @@ from wsseg.budget.subsets import subset
 from wsseg.budget.text import aligned
 from wsseg.budget.timings import Timing
 from wsseg.cli._flow import Flow
-from wsseg.data.lists import entry_key
+from wsseg.data.lists import list_entry
 from wsseg.errors import IncompleteError, RecordError, UsageError, printable
 from wsseg.io.atomic import atomic_write, refuse_link
 from wsseg.io.kinds import background_id
@@ -151,9 +151,6 @@ def write_subsets(flow: Flow, keys: list[str], numbers: list[int], seeds: range,
     Returns their paths. Raises UsageError for files that exist, before it writes any.
     """
     folder = Path(flow.output)
-    for key in keys:
-        if key.startswith("#") or entry_key(key) != key:
-            raise UsageError(f"{key}: a list of keys would not be read back with that key")
     texts: dict[Path, list[str]] = {}
     for number in numbers:
         for seed in seeds:
@@ -173,5 +170,5 @@ def write_subsets(flow: Flow, keys: list[str], numbers: list[int], seeds: range,
     except OSError as error:
         raise UsageError(f"cannot make {folder}: {error.strerror}") from None
     for path, some in texts.items():
-        atomic_write(path, "".join(f"{key}\n" for key in some).encode())
+        atomic_write(path, "".join(f"{list_entry(key)}\n" for key in some).encode())
     return [str(path) for path in texts]

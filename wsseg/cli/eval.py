@@ -118,7 +118,10 @@ def main(flow, places, as_json, tsv, sort, worst, best, **given):
         for line in dict.fromkeys(map(scored, found.results)):
             flow.env.say(line)
     if worst or best:
-        text = "\n".join(extremes(found.results[0], worst or best)[0 if worst else 1])
+        from wsseg.data.lists import list_entry
+
+        keys = extremes(found.results[0], worst or best)[0 if worst else 1]
+        text = "\n".join(map(list_entry, keys))
     elif as_json or tsv:
         from wsseg.cli._eval_json import as_json as dump, as_tsv
 

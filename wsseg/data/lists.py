@@ -32,6 +32,16 @@ def entry_key(entry: str) -> str:
     return check_key(image[1] if image else "/".join(parts))
 
 
+def list_entry(key: str) -> str:
+    """Return the line of a list that is read back as ``key``: mostly the key itself, ``./#a`` for
+    ``#a``, and ``a.png.png`` for ``a.png``, which alone would be the path of ``a``. Raises
+    UsageError for a key that no line stands for, such as ``b/a.png``."""
+    for line in (f"{front}{key}{end}" for end in ("", "/", ".png") for front in ("", "./")):
+        if not line.startswith("#") and line.strip(" \t") == line and entry_key(line) == key:
+            return line
+    raise UsageError(f"{key}: a list of keys would not be read back with that key")
+
+
 def text_lines(path: str) -> list[tuple[int, str]]:
     """Return (line number from 1, text) of a text file's lines.
 
