@@ -101,6 +101,8 @@ def test_epochs_are_counted():
     # 10 strong ones twice and 40 weak ones are 60
     assert Sampler({"strong": 10, "weak": 40}, 6, oversample=2).epoch(10) == \
         pytest.approx({"strong": 2, "weak": 1})
+    assert Sampler({"strong": 10, "weak": 40}, 6, oversample=2).share == .1
+    assert Sampler({"strong": 10, "weak": 40}, 8, (1, 1)).share == .4
 
 
 @pytest.mark.parametrize("options, message", (

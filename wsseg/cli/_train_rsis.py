@@ -61,9 +61,8 @@ class Rsis(Task):
         o = self.options
         if o["patience"] and data.val is None:
             raise UsageError("--patience needs --val")
-        share = sampler.epoch(1)[next(iter(data.parts))]  # of an epoch, in each batch
-        whole = o["iterations"] * o["accumulate"] if o["iterations"] else o["epochs"] / share
-        cls, stop = (whole * usual if given is None else given / share
+        whole = o["iterations"] * o["accumulate"] if o["iterations"] else o["epochs"] / sampler.share
+        cls, stop = (whole * usual if given is None else given / sampler.share
                      for given, usual in ((o["class_from"], .2), (o["stop_from"], .5)))
         return Stages(math.ceil(cls - 1e-9), None if o["patience"] else math.ceil(stop - 1e-9),
                       o["patience"] or 0)

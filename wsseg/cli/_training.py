@@ -178,10 +178,8 @@ class Training:
         return Sampler(sizes, o["batch"], ratio, o["oversample"], o["seed"])
 
     def _steps(self, sampler: Sampler) -> int:
-        """Steps of so many epochs of the first place."""
-        share = sampler.epoch(1)[next(iter(self.data.parts))]
-        return max(1, math.ceil(self.options["epochs"] / (share * self.options["accumulate"])
-                                - 1e-9))
+        o = self.options
+        return max(1, math.ceil(o["epochs"] / (sampler.share * o["accumulate"]) - 1e-9))
 
     def _val_every(self) -> int:
         if self.data.val is None:
@@ -208,6 +206,7 @@ class Training:
         start, began = self._resume(), time.monotonic()
         if self.folder is not None and self.folder.finished and start >= self.iterations:
             self.flow.env.say(f"{self.flow.output} is finished already")
+            self.folder.renew()
             return self._summary(start, 0.)
         self.net.train()
         with self.flow.env.bar(self.iterations, "step") as bar:

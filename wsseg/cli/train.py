@@ -110,7 +110,8 @@ _DETECT = (
 )
 _RUN = (
     click.option("--epochs", type=_POSITIVE, default=20, show_default=True,
-                 help="Times through INPUT (without it, through --weak)."),
+                 help="Times through INPUT (without it, through --weak); through both, and the "
+                 "repeats, with --oversample."),
     click.option("--iterations", type=_COUNT, help="Steps, instead of --epochs."),
     click.option("--batch", type=_COUNT, default=10, show_default=True, help="Images of a "
                  "batch, over all processes."),

@@ -74,6 +74,13 @@ class Sampler:
         """How many samples of each source are in every batch; empty for 'joint'."""
         return {} if self.joint else {names[0]: count for names, count in self._streams}
 
+    @property
+    def share(self) -> float:
+        """What part of an epoch a batch is: of once through the first source, or through all with
+        its repeats, as dualbranch-2020 repeats strong images in the list."""
+        names, count = self._streams[0]
+        return count / sum(self.sizes[name] for name in names)
+
     def check_world(self, world: int) -> None:
         """Raise UsageError where a batch cannot be shared out evenly by ``world`` processes."""
         uneven = [count for _, count in self._streams if count % world]
