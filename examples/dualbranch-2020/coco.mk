@@ -7,6 +7,7 @@ COCO_TRAIN ?= train2017
 COCO_VAL ?= val2017
 COCO_WEAK ?= $(OUT)/coco.rect.tar
 COCO_SPLITS := $(sort $(COCO_TRAIN) $(COCO_VAL))
+COCO_DUAL = $(if $(filter paper,$(SCALE)),$(call epochs,118287,$(COCO_N)),$(DUAL))
 COCO_FILES := $(COCO_SPLITS:%=$(COCO)/annotations/instances_%.json)
 
 $(COCO_FILES):
@@ -28,7 +29,7 @@ COCO_BOTH := $(OUT)/coco-strong.tar --weak $(COCO_WEAK)
 COCO_MODELS := $(foreach row,$(COCO_ROWS),$(SEEDS:%=$(OUT)/$(row)-%/model.safetensors))
 $(eval $(call row,coco-strong,$(OUT)/coco-strong.tar,$(OUT)/coco-strong.tar $(NET)))
 $(eval $(call row,coco-mixture,$(OUT)/coco-strong.tar $(COCO_WEAK),$(COCO_BOTH) $(NET)))
-$(eval $(call row,coco-dual,$(OUT)/coco-strong.tar $(COCO_WEAK),$(COCO_BOTH) --dual $(NET)))
+$(eval $(call row,coco-dual,$(OUT)/coco-strong.tar $(COCO_WEAK),$(COCO_BOTH) --dual $(NET) $(COCO_DUAL)))
 $(COCO_MODELS): private IMAGES := $(COCO)/$(COCO_TRAIN)
 $(call labels,$(COCO_ROWS)): private IMAGES := $(COCO)/$(COCO_VAL)
 $(call labels,$(COCO_ROWS)): private VAL := $(OUT)/coco-val.txt
