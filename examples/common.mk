@@ -15,7 +15,8 @@
 # A row is a training, its labels of the validation images, and a score; % is the seed:
 #   $(eval $(call row,NAME,PREREQUISITES,OPTIONS OF ws-train))
 # It has variants: NAME+raw without and NAME+crf with the dense CRF, NAME.train the training images.
-# Whatever was interrupted goes on where it stopped.
+# Whatever was interrupted goes on where it stopped. What only pattern rules name make would remove: it
+# is PRECIOUS.
 
 BIN ?= ../../.venv/bin
 DATA ?= ../../../shared/data/VOC2012
@@ -81,10 +82,10 @@ clean:
 $(OUT):
 	mkdir -p $@
 
-# $(call choose,N): N keys of the first prerequisite, at random
+# $(call choose,N,SEED): N keys of the first prerequisite, at random
 define choose
-ws-budget subsets --keys $< -n $(1) --runs 1 --overwrite -o $@.lists
-	cp $@.lists/$(1)-0.txt $@
+ws-budget subsets --keys $< -n $(1) --seed $(2) --runs 1 --overwrite -o $@.lists
+	cp $@.lists/$(1)-$(2).txt $@
 endef
 
 # labels of the training images, those of N images of train.txt, and those that are left without them
@@ -92,8 +93,9 @@ $(OUT)/masks.h5: $(TRAIN) | $(OUT)
 	ws-cat $(MASKS) --classes voc --truth --keys $(TRAIN) --overwrite -o $@
 $(OUT)/tags.tar $(OUT)/boxes.tar: $(OUT)/%.tar: $(OUT)/masks.h5
 	ws-weaken $< --$* --overwrite -o $@
+.PRECIOUS: $(OUT)/strong-%.txt $(OUT)/rest-%.txt
 $(OUT)/strong-%.txt: $(SETS)/train.txt | $(OUT)
-	$(call choose,$*)
+	$(call choose,$*,0)
 $(OUT)/rest-%.txt: $(OUT)/strong-%.txt $(TRAIN)
 	grep -vxFf $< $(TRAIN) > $@
 $(OUT)/strong-%.tar: $(OUT)/strong-%.txt $(OUT)/masks.h5

@@ -72,7 +72,7 @@ define pseudo_objects
 $(RSIS_N:%=$(OUT)/drawn-%-$(1).tar): $(OUT)/drawn-%-$(1).tar: $(OUT)/r-%-$(1)/model.safetensors $(OUT)/rest-%-$(1).txt
 	$$(DRAW) $$@ --keys $(OUT)/rest-$$*-$(1).txt --write instance
 $(OUT)/m-%-$(1).txt: $(OUT)/rest-$(RSIS_LAST)-$(1).txt
-	$$(call choose,$$*)
+	$$(call choose,$$*,$(1))
 $(OUT)/r-$(RSIS_LAST).tags-$(1).tar $(OUT)/r-$(RSIS_LAST).counts-$(1).tar: \
   $(OUT)/r-$(RSIS_LAST).%-$(1).tar: $(OUT)/r-$(RSIS_LAST)-$(1)/model.safetensors $(TOLD)
 	$$(DRAW) $$@ $(TOLD) --keys $(VAL) --write masks --$$*

@@ -21,7 +21,6 @@ PANOPTIC := --crf-stride 4 $(if $(filter mini,$(SCALE)),--scale .4 .7 --crop 161
   --iterations 300,--crop 257 --batch 4 --iterations 1500)
 endif
 BOXFILL ?= --method agree --rule node --consent paper
-.SECONDARY:
 
 # all masks, or boxes filled; each box is an instance
 INSTANCES := $(if $(OBJECTS),--with $(OBJECTS),--instances)
@@ -35,6 +34,7 @@ $(OUT)/weak.h5: $(OUT)/rectangles.h5
 	ws-boxfill $< --images $(IMAGES) $(BOXFILL) --instances --overwrite -o $@
 $(foreach how,weak full,$(eval $(call row,$(how),$(OUT)/$(how).h5,$(OUT)/$(how).h5 $(NET))))
 
+.PRECIOUS: $(OUT)/detector-%/model.safetensors $(OUT)/detected/train-%.h5 $(OUT)/detected/val-%.h5
 $(OUT)/detector-%/model.safetensors: $(OUT)/rectangles.h5
 	ws-train --task detect $< $(DETECTOR) --images $(IMAGES) --device $(DEVICE) --seed $* --resume -o $(@D)
 $(OUT)/detected/train-%.h5: $(OUT)/detector-%/model.safetensors
@@ -44,6 +44,7 @@ $(OUT)/detected/val-%.h5: $(OUT)/detector-%/model.safetensors
 
 # $(eval $(call objects,ROW,LABELS,NET,OPTIONS)): an instance net from labels and a segmentation net
 define objects
+.PRECIOUS: $(OUT)/objects/$(1)-%/model.safetensors
 $(OUT)/objects/$(1)-%/model.safetensors: $(OUT)/$(2).h5 $(OUT)/$(3)-%/model.safetensors $(OUT)/detected/train-%.h5
 	ws-train --task instance $$< $(ARCH) $(PANOPTIC) $(4) --init $$(word 2,$$^) --detections $$(word 3,$$^) \
 	  --images $(IMAGES) --device $(DEVICE) --seed $$* --resume -o $$(@D)
