@@ -7,10 +7,10 @@ its metrics; - for the paper's figures alone, where scores come from a server.
 expected.json: {TABLE: {"title": text, "rows": {ROW: score in percent, or null where the paper has
 none}, "orderings": [[better, worse, what that says], ...]}}, and what a table may have besides:
 "others": {NAME: score}, figures of others that the paper prints; "gap": [full, baseline], rows
-that the remaining gap and its reduction are computed from; "classes": {ROW: {CLASS: score}}; "at":
-{NAME: {ROW: score}}, what else a result says by that name; "parts": {NAME: {"classes": [CLASS],
-"rows": {ROW: score}}}, means over some classes; "share": [row, full], of which the one is so many
-percent of the other.
+that the remaining gap and its reduction are computed from, or {ROW: [full, baseline]}; "classes":
+{ROW: {CLASS: score}}; "at": {NAME: {ROW: score}}, what else a result says by that name; "parts":
+{NAME: {"classes": [CLASS], "rows": {ROW: score}}}, means over some classes; "share": [row, full],
+of which the one is so many percent of the other.
 
 An ordering holds where the 95 % interval of the paired difference (resampled images) lies above 0
 for every seed, and does not hold where it lies below 0 for every seed; else nobody can tell yet.
@@ -86,8 +86,10 @@ def gap(full: float | None, baseline: float | None, value: float | None) -> str:
 def report(title: str, expected: dict[str, Any], path: str) -> list[str]:
     """Return the lines of one table."""
     rows, differences = read(path)
-    paper, ends = expected["rows"], expected.get("gap")
+    paper, ends = expected["rows"], expected.get("gap", {})
     means = {row: fmean(map(score, seeds.values())) for row, seeds in rows.items()}
+    if isinstance(ends, list):
+        ends = {row: ends for row in (*paper, *rows) if row not in ends}
     lines = ["", title, f"{'row':24} {'paper':>7} {'ours':>7}   interval"]
     for row in [*(r for r in paper if r in rows or paper[r] is not None),
                 *(r for r in rows if r not in paper)]:
@@ -99,8 +101,8 @@ def report(title: str, expected: dict[str, Any], path: str) -> list[str]:
             line += f"   {low:.1f} to {high:.1f}"
             if len(results) > 1:
                 line += (f"   deviation {stdev(map(score, results)):.2f} of {len(results)} seeds")
-        if ends and row not in ends:
-            theirs, ours = (gap(*(m.get(r) for r in (*ends, row))) for m in (paper, means))
+        if row in ends:
+            theirs, ours = (gap(*(m.get(r) for r in (*ends[row], row))) for m in (paper, means))
             line += f"   gap {theirs}, ours {ours}"
         lines.append(line)
     lines += [f"{name:24} {value:7.1f}       -   of others"
@@ -109,14 +111,15 @@ def report(title: str, expected: dict[str, Any], path: str) -> list[str]:
     for row, classes in expected.get("classes", {}).items():
         lines += by_class(row, classes, rows.get(row, {}))
     for better, worse, says in expected["orderings"]:
-        if rows and not {better, worse} & set(rows):
+        if rows and not {better, worse} <= set(rows):
             continue  # of a size that was not tried
-        both = sorted(set(rows[better]) & set(rows[worse])) if {better, worse} <= set(rows) else []
+        both = sorted(set(rows.get(better, ())) & set(rows.get(worse, ())))
         seeds = [differences[rows[better][s]["prediction"], rows[worse][s]["prediction"]]
                  for s in both]
         told = ", ".join(f"{100 * d:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
                          for d, low, high in seeds)
-        lines.append(f"{verdict(seeds):14} {says}: {better} - {worse} {told}".rstrip())
+        mean = f"; mean {100 * fmean(d for d, _, _ in seeds):+.1f}" if len(seeds) > 1 else ""
+        lines.append(f"{verdict(seeds):14} {says}: {better} - {worse} {told}{mean}".rstrip())
     return lines
 
 
@@ -147,9 +150,10 @@ def part_lines(expected: dict[str, Any], rows: Rows, means: dict[str, float]) ->
             if any(value is not None for value in found):
                 ours[row] = 100 * fmean(value for value in found if value is not None)
         tables[name] = part["rows"], ours
-    lines += [f"{row:24} {shown(theirs):>7} {shown(ours.get(row)):>7}   {name}"
+    lines += [f"{row:24} {shown(paper.get(row)):>7} {shown(ours.get(row)):>7}   {name}"
               for name, (paper, ours) in tables.items() if name != "all"
-              for row, theirs in paper.items() if row in ours or theirs is not None]
+              for row in (*paper, *(row for row in ours if row not in paper))
+              if row in ours or paper[row] is not None]
     if share := expected.get("share"):
         for name, (paper, ours) in tables.items():
             theirs, mine = (100 * m[share[0]] / m[share[1]] if all(map(m.get, share)) else None
