@@ -42,7 +42,11 @@ def read(path: str) -> tuple[Rows, Differences]:
     """Return row -> seed -> scores, and (path, path) -> difference and its interval."""
     if path == "-":
         return {}, {}
-    found = json.loads(Path(path).read_text())
+    try:
+        found = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{path} is no result of ws-eval --json ({error}): delete it, and make it "
+                         "again") from None
     rows: Rows = defaultdict(dict)
     for result in found.get("results", [found]):
         row, seed = named(result["prediction"])
@@ -90,7 +94,10 @@ def report(title: str, expected: dict[str, Any], path: str) -> list[str]:
     means = {row: fmean(map(score, seeds.values())) for row, seeds in rows.items()}
     if isinstance(ends, list):
         ends = {row: ends for row in (*paper, *rows) if row not in ends}
-    lines = ["", title, f"{'row':24} {'paper':>7} {'ours':>7}   interval"]
+    counts = sorted({r["records"] for seeds in rows.values() for r in seeds.values()
+                     if "records" in r})
+    lines = ["", title, f"{'row':24} {'paper':>7} {'ours':>7}   interval"
+             + (f" ({' or '.join(f'{n:,}' for n in counts)} images)" if counts else "")]
     for row in [*(r for r in paper if r in rows or paper[r] is not None),
                 *(r for r in rows if r not in paper)]:
         line = f"{row:24} {shown(paper.get(row)):>7} {shown(means.get(row)):>7}"
@@ -118,6 +125,8 @@ def report(title: str, expected: dict[str, Any], path: str) -> list[str]:
                  for s in both]
         told = ", ".join(f"{100 * d:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
                          for d, low, high in seeds)
+        if len(both) < max(len(rows.get(row, ())) for row in (better, worse)):
+            told += f" (of seed {', '.join(both)} alone)"
         mean = f"; mean {100 * fmean(d for d, _, _ in seeds):+.1f}" if len(seeds) > 1 else ""
         lines.append(f"{verdict(seeds):14} {says}: {better} - {worse} {told}{mean}".rstrip())
     return lines

@@ -2,14 +2,17 @@
 #
 #   make -C examples/PAPER check DATA=VOCdevkit/VOC2012 [SCALE=mini|small|paper] [SEEDS="0 1 2"]
 #
-# DATA     the VOC2012 folder: JPEGImages, SegmentationClass, ImageSets/Segmentation
+# DATA     the VOC2012 folder: JPEGImages, SegmentationClass, ImageSets/Segmentation. A relative path is one
+#          of the folder where make was called, or else of the Makefile's
 # SCALE    mini: EfficientNet-Lite0 and minutes a row on two cores; small: the same net for minutes of
 #          a GPU; paper: the paper's net, and SegmentationClassAug with trainaug.txt under DATA
 # SEEDS    one training of every row for each
+# OUT      where all is kept (build/SCALE): one folder for each DATA, SCALE and NET
 # PREDICT  options of ws-predict; CRF: those of ws-crf behind it, where a row has one
 # TEST     the images of an archive for the VOC server: test.txt, unless SCALE=paper val.txt for a trial
 #
 #   make data   count what lies in DATA, and say what is missing and where it comes from
+#   make trainaug SBD=benchmark_RELEASE/dataset   make trainaug.txt and SegmentationClassAug in DATA
 #   make clean  remove build/
 #
 # A row is a training, its labels of the validation images, and a score; % is the seed:
@@ -17,6 +20,19 @@
 # It has variants: NAME+raw without and NAME+crf with the dense CRF, NAME.train the training images.
 # Whatever was interrupted goes on where it stopped. What only pattern rules name make would remove: it
 # is PRECIOUS.
+
+export CALLED ?= $(PWD)
+called = $(if $(filter /%,$(1)),$(1),$(if $(wildcard $(CALLED)/$(1)),$(abspath $(CALLED)/$(1)),$(1)))
+define place
+ifneq ($(filter command environment,$(firstword $(origin $(1)))),)
+ifneq ($(word 2,$($(1))),)
+$$(error $(1)=$($(1)) has a blank, which make cannot do with: link to it)
+endif
+override $(1) := $(call called,$($(1)))
+endif
+endef
+$(foreach name,BIN COCO COCO_WEAK DATA GENERATOR OBJECTS SBD SCRIBBLESUP TRAINSET VOC WEAK,\
+  $(if $($(name)),$(eval $(call place,$(name)))))
 
 BIN ?= ../../.venv/bin
 DATA ?= ../../../shared/data/VOC2012
@@ -61,26 +77,48 @@ PREDICT ?= $(if $(filter mini,$(SCALE)),--scales .5)
 ifeq ($(filter mini small paper,$(SCALE)),)
 $(error SCALE is $(SCALE), not mini, small or paper)
 endif
-ifeq ($(filter clean help data,$(MAKECMDGOALS)),)
-ifeq ($(wildcard $(TRAIN))$(CITYSCAPES),)
-$(error there is no $(TRAIN): name the VOC2012 folder with DATA=. SCALE=paper also wants \
-  trainaug.txt and SegmentationClassAug there, VOC with the labels of SBD (10,582 images): \
-  make data DATA=... says where they come from)
+ifneq ($(or $(if $(SEEDS),,none),$(shell printf %s '$(SEEDS)' | tr -d '0-9 ')),)
+$(error SEEDS is '$(SEEDS)', not numbers with blanks between)
+endif
+WITHOUT := $(filter clean help data trainaug $(WITHOUT_DATA),$(MAKECMDGOALS))
+ifeq ($(WITHOUT)$(CITYSCAPES),)
+ifneq ($(filter-out $(wildcard $(TRAIN) $(VAL)),$(TRAIN) $(VAL)),)
+$(error there is no $(firstword $(filter-out $(wildcard $(TRAIN) $(VAL)),$(TRAIN) $(VAL))): name the VOC2012 folder \
+  with DATA=. SCALE=paper also wants trainaug.txt and SegmentationClassAug there, VOC with the labels of SBD \
+  (10,582 images): make data DATA=... says where they come from)
 endif
 endif
 
-.PHONY: all check clean data help
+.PHONY: again all check clean data help trainaug
 all: check
 help:
 	@for file in $(sort $(wildcard Makefile *.mk)) ../common.mk; do \
 	  sed -n '/^#/!q;s/^# \{0,1\}//p' $$file; echo; done
 data:
-	@python3 ../data.py $(or $(VOC),$(DATA)) $(if $(SCRIBBLESUP),--scribbles $(SCRIBBLESUP)) --coco $(COCO) --record build/data.json
+	@python3 ../data.py $(or $(VOC),$(DATA)) $(if $(VOC),--cityscapes $(DATA)) --scribbles $(or $(SCRIBBLESUP),SCRIBBLESUP=) \
+	  --coco $(COCO) --record ../data.json
+trainaug:
+	mkdir -p $(OUT)
+	python3 ../lists.py aug $(or $(SBD),benchmark_RELEASE/dataset) $(DATA) $(OUT)
+	ws-cat --from sbd $(or $(SBD),benchmark_RELEASE/dataset) --split $(OUT)/sbd.txt --only label --overwrite -o $(OUT)/sbd.h5
+	ws-cat $(TRUTH) --classes voc --truth --keys $(OUT)/voc.txt --overwrite -o $(OUT)/voc.h5
+	ws-cat $(OUT)/sbd.h5 $(OUT)/voc.h5 -o $(DATA)/SegmentationClassAug
+	cp $(OUT)/trainaug.txt $(SETS)
 clean:
 	rm -rf build
 
-$(OUT):
-	mkdir -p $@
+# What OUT was made of. A net is not trained again when options change, so other ones want another OUT
+SETTINGS = DATA=$(abspath $(DATA)) SCALE=$(SCALE) NET=$(strip $(NET))
+NOTED := $(OUT)/settings
+$(NOTED):
+	@command -v ws-train > /dev/null || { echo "ws-train is neither in $(BIN) nor on the PATH: BIN= names the \
+	  folder of wsseg's tools (examples/README.md says how to install them)" >&2; false; }
+	$(if $(CITYSCAPES),,@python3 ../lists.py check $(IMAGES) $(TRAIN) $(MASKS) $(VAL) $(TRUTH))
+	@mkdir -p $(@D) && echo '$(SETTINGS)' > $@
+equal = $(if $(subst x$(1),,x$(2))$(subst x$(2),,x$(1)),,equal)
+settled = $(if $(WITHOUT)$(if $(wildcard $(NOTED)),,new)$(call equal,$(file <$(NOTED)),$(SETTINGS)),,\
+  $(error $(OUT) was made with $(file <$(NOTED)), and this is $(SETTINGS): name another OUT=, or delete $(NOTED) \
+  where that makes no difference))
 
 # $(call choose,N,SEED): N keys of the first prerequisite, at random
 define choose
@@ -89,15 +127,15 @@ ws-budget subsets --keys $< -n $(1) --seed $(2) --runs 1 --overwrite -o $@.lists
 endef
 
 # labels of the training images, those of N images of train.txt, and those that are left without them
-$(OUT)/masks.h5: $(TRAIN) | $(OUT)
+$(OUT)/masks.h5: $(TRAIN) | $(NOTED)
 	ws-cat $(MASKS) --classes voc --truth --keys $(TRAIN) --overwrite -o $@
 $(OUT)/tags.tar $(OUT)/boxes.tar: $(OUT)/%.tar: $(OUT)/masks.h5
 	ws-weaken $< --$* --overwrite -o $@
 .PRECIOUS: $(OUT)/strong-%.txt $(OUT)/rest-%.txt
-$(OUT)/strong-%.txt: $(SETS)/train.txt | $(OUT)
+$(OUT)/strong-%.txt: $(SETS)/train.txt | $(NOTED)
 	$(call choose,$*,0)
 $(OUT)/rest-%.txt: $(OUT)/strong-%.txt $(TRAIN)
-	grep -vxFf $< $(TRAIN) > $@
+	python3 ../lists.py rest $(TRAIN) $< > $@
 $(OUT)/strong-%.tar: $(OUT)/strong-%.txt $(OUT)/masks.h5
 	ws-cat $(OUT)/masks.h5 --keys $< --overwrite -o $@
 $(OUT)/tags-%.tar: $(OUT)/rest-%.txt $(OUT)/tags.tar
@@ -105,7 +143,7 @@ $(OUT)/tags-%.tar: $(OUT)/rest-%.txt $(OUT)/tags.tar
 $(OUT)/boxes-%.tar: $(OUT)/rest-%.txt $(OUT)/boxes.tar
 	ws-cat $(OUT)/boxes.tar --keys $< --overwrite -o $@
 # train and val together, from which nets for the test server learn (paper: 12,031 images)
-$(OUT)/trainval.txt: $(TRAIN) $(VAL) | $(OUT)
+$(OUT)/trainval.txt: $(TRAIN) $(VAL) | $(NOTED)
 	sort -u $^ > $@
 $(OUT)/trainval.h5: $(OUT)/trainval.txt
 	ws-cat $(MASKS) --classes voc --truth --keys $< --overwrite -o $@
@@ -140,14 +178,26 @@ FORM := results/VOC2012/Segmentation/comp6_test_cls
 # every row's labels, for a table: $(call labels,NAMES)
 labels = $(foreach name,$(1),$(SEEDS:%=$(OUT)/$(name)-%.tar))
 # the scores of a table: mIoU, intervals, and paired differences
-SCORE = ws-eval $(filter %.tar,$^) $(TRUTH) --classes voc --keys $(VAL) --bootstrap $(RESAMPLES) \
-  --json > $@
+define SCORE
+ws-eval $(filter %.tar,$^) $(TRUTH) --classes voc --keys $(VAL) --bootstrap $(RESAMPLES) --json > $@
+@$(NOTE)
+endef
+# $(eval $(call asked,NAME,FILES)): NAME.json is made again where it is of other rows or seeds than before
+define asked
+$(settled)
+$(OUT)/$(1).json: ASKED := $(2)
+ifneq ($(strip $(file <$(OUT)/$(1).rows)),$(strip $(2)))
+$(OUT)/$(1).json: again
+endif
+endef
+NOTE = echo '$(ASKED)' > $(basename $@).rows
 
 # $(eval $(call table,NAME,ROWS)): `make NAME` prints these rows beside the paper's
 define table
 .PHONY: $(1)
 $(1): $(OUT)/$(1).json
 	@python3 ../check.py expected.json $(1) $$<
+$(call asked,$(1),$(call labels,$(2)))
 $(OUT)/$(1).json: $(call labels,$(2))
 	$$(SCORE)
 endef

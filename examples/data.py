@@ -1,12 +1,13 @@
 """Count what lies in the data's folders, and say what is missing and where it comes from.
 
-    python data.py VOC2012 [--coco COCO] [--scribbles FOLDER] [--record FILE.json]
+    python data.py VOC2012 [--coco COCO] [--cityscapes CITYSCAPES] [--scribbles FOLDER]
+        [--record FILE.json]
 
 A piece is here if it has as many files or lines as it should, and every image that a list names is
 there. Its digest is compared with the one that --record FILE holds, which is written on first use:
 that of a list is of its lines, that of a folder of names and sizes. Nobody's published digests are
-known here, so the first use is trusted. The exit status is 1 if a piece has changed, or if what
-every Makefile needs is missing.
+known here, so the first use is trusted. The exit status is 1 if a piece has changed, if what every
+Makefile needs is missing, or if a list names what is not there.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-VOC = "VOCtrainval_11-May-2012.tar of host.robots.ox.ac.uk/pascal/VOC/voc2012"
-SBD = ("labels of SBD (the Semantic Boundaries Dataset of Hariharan et al., benchmark.tgz) beside "
-       "VOC's, as id.png with VOC's class ids; known as SegmentationClassAug")
-COCO_FROM = "of cocodataset.org"
+from lists import keys, lacking
+
+VOC = "VOCtrainval_11-May-2012.tar of http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
+SBD = ("labels of SBD beside VOC's: `make trainaug SBD=benchmark_RELEASE/dataset` makes them from "
+       "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/"
+       "semantic_contours/benchmark.tgz")
+COCO_FROM = "of https://cocodataset.org"
+CITY_FROM = "of https://www.cityscapes-dataset.com (after registration)"
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,15 @@ class Piece:
     of: tuple[str, ...] = ()
 
 
-LISTS = "ImageSets/Segmentation/"
+LISTS, LACKS = "ImageSets/Segmentation/", "not all of"
 PIECES = (
     Piece(LISTS + "train.txt", 1464, VOC),
     Piece(LISTS + "val.txt", 1449, VOC),
     Piece("JPEGImages", 2913, VOC, suffix=".jpg", of=("train", "val")),
     Piece("SegmentationClass", 2913, VOC, suffix=".png", of=("train", "val")),
     Piece("SegmentationObject", 2913, VOC, "instances of VOC (OBJECTS=)", ".png", ("train", "val")),
-    Piece(LISTS + "trainaug.txt", 10582, "the list that comes with the " + SBD, "SCALE=paper"),
+    Piece(LISTS + "trainaug.txt", 10582, "VOC's train and SBD, without VOC's val; " + SBD,
+          "SCALE=paper"),
     Piece("SegmentationClassAug", 12031, SBD, "SCALE=paper (10,582 of trainaug and 1,449 of val)",
           ".png", ("trainaug", "val")),
     Piece("JPEGImages", 12031, VOC, "SCALE=paper", ".jpg", ("trainaug", "val")),
@@ -62,12 +68,22 @@ COCO = (
     Piece("val2017", 5000, "val2017.zip " + COCO_FROM, "COCO's tables", ".jpg"),
     Piece("annotations", 2, "annotations_trainval2017.zip " + COCO_FROM, "COCO's tables",
           "2017.json"))
+#: Cityscapes as flat folders, by its lists
+FLAT = tuple(Piece(f"{split}.txt", count, f"gtFine_trainvaltest.zip {CITY_FROM}")
+             for split, count in (("train", 2975), ("val", 500)))
+CITYSCAPES = tuple(
+    Piece(f"{part}/{split}", count, f"{part}_trainvaltest.zip {CITY_FROM}",
+          "" if split != "test" else "the archive for Cityscapes' server", suffix)
+    for part, suffix in (("leftImg8bit", "_leftImg8bit.png"), ("gtFine", "_gtFine_labelIds.png"))
+    for split, count in (("train", 2975), ("val", 500), ("test", 1525)) if (part, split) != (
+        "gtFine", "test"))
 
 
 def entries(folder: Path, suffix: str) -> Iterator[tuple[str, int]]:
-    """Name and size of the files with a suffix, by name; none where there is no folder."""
-    paths = sorted(folder.iterdir()) if folder.is_dir() else ()
-    return ((path.name, path.stat().st_size) for path in paths if path.name.endswith(suffix))
+    """Name and size of the files with a suffix, by name; none where there is no folder. Those of
+    Cityscapes lie in folders of cities."""
+    paths = sorted(folder.rglob(f"*{suffix}") if "_" in suffix else folder.glob(f"*{suffix}"))
+    return ((path.name, path.stat().st_size) for path in paths)
 
 
 def look(root: Path, piece: Piece) -> tuple[list[str], int, str]:
@@ -78,13 +94,9 @@ def look(root: Path, piece: Piece) -> tuple[list[str], int, str]:
     found = list(entries(path, piece.suffix)) if piece.suffix else \
         [(line, 0) for line in path.read_text().split("\n") if line.strip()]
     wrong = [] if len(found) >= piece.count else [f"{len(found):,} of {piece.count:,}"]
-    names = {name for name, _ in found}
-    for name in piece.of:
-        keys = root / LISTS / f"{name}.txt"
-        lacking = [key for key in keys.read_text().split() if key + piece.suffix not in names] \
-            if keys.is_file() else []
-        if lacking:
-            wrong.append(f"{len(lacking):,} of {name}.txt are not there, the first {lacking[0]}")
+    for listed in (root / LISTS / f"{name}.txt" for name in piece.of):
+        if listed.is_file() and (text := lacking(keys(listed), path, piece.suffix)):
+            wrong.append(f"{LACKS} {listed.name}: {text}")
     text = "".join(f"{name}\t{size}\n" for name, size in found)
     return wrong, len(found), hashlib.sha256(text.encode()).hexdigest()
 
@@ -93,19 +105,21 @@ def main(arguments: list[str]) -> int:
     """Print a line for each piece, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("voc", type=Path)
-    for name in ("coco", "scribbles", "record"):
+    for name in ("coco", "cityscapes", "scribbles", "record"):
         parser.add_argument(f"--{name}", type=Path)
     given = parser.parse_args(arguments)
     known = json.loads(given.record.read_text()) if given.record and given.record.exists() else {}
     status = 0
-    for root, pieces in ((given.voc, PIECES), (given.scribbles, SCRIBBLES), (given.coco, COCO)):
+    flat = given.cityscapes and (given.cityscapes / "train.txt").is_file()
+    for root, pieces in ((given.cityscapes, FLAT if flat else CITYSCAPES), (given.voc, PIECES),
+                         (given.scribbles, SCRIBBLES), (given.coco, COCO)):
         for piece in pieces if root else ():
             wrong, count, digest = look(root, piece)
             name = f"{root / piece.path} {piece.suffix} {' '.join(piece.of)}".strip()
             if digest and known.setdefault(name, digest) != digest:
                 wrong.append(f"changed since {given.record} was written")
                 status = 1
-            status |= not piece.use and not count
+            status |= not piece.use and (not count or any(text.startswith(LACKS) for text in wrong))
             print(f"{'; '.join(wrong) or 'ok'}: {root / piece.path}"
                   + (f" ({count:,})" if count else "")
                   + (f", for {piece.use}" if piece.use else ""))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.test_examples import MAKE, commands, data, make, voc  # noqa: F401
+from tests.test_examples import EXAMPLES, MAKE, data, make, voc  # noqa: F401
 
 pytestmark = pytest.mark.skipif(MAKE is None, reason="no make")
 
@@ -28,11 +31,11 @@ esac
 """
 TOOLS = ("boxfill", "budget", "cam", "cat", "crf", "eval", "fuse", "predict", "rfpam", "train",
          "weaken")
-FILES = (("wssl-2015", "table1", "N=1"), ("wssl-2015", "table3", "N=1"),
-         ("dualbranch-2020", "table1", "N=1"), ("dualbranch-2020", "figure5", "N=1"),
-         ("scribbles-2019", "table1", ""), ("panoptic-2018", "table4", ""),
-         ("panoptic-2018", "figure6-pq", ""), ("budget-2019", "figure2-rows", "N=1"),
-         ("budget-2019", "table5", "RSIS_N=1 TABLE5=gr-1\\ gw-1-1 N=1"))
+FILES = (("wssl-2015", "table1", ("N=1",)), ("wssl-2015", "table3", ("N=1",)),
+         ("dualbranch-2020", "table1", ("N=1",)), ("dualbranch-2020", "figure5", ("N=1",)),
+         ("scribbles-2019", "table1", ()), ("panoptic-2018", "table4", ()),
+         ("panoptic-2018", "figure6-pq", ()), ("budget-2019", "figure2-rows", ("N=1",)),
+         ("budget-2019", "table5", ("RSIS_N=1", "TABLE5=gr-1 gw-1-1", "N=1")))
 
 
 @pytest.fixture
@@ -45,24 +48,108 @@ def tools(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def runs(tools, voc):  # noqa: F811
+    """Make a target with some variables; return the commands of tools that it ran."""
+    def ran(paper: str, target: str, *words: str) -> list[str]:
+        (tools / "log").write_text("")
+        told = make(paper, target, *data(paper, voc), f"BIN={tools / 'bin'}",
+                    f"OUT={tools / 'out'}", *words)
+        assert told.returncode == 0, told.stderr
+        return (tools / "log").read_text().splitlines()
+
+    return ran
+
+
 @pytest.mark.parametrize("paper, name, more", FILES)
-def test_more_seeds_train_only_the_new_ones(paper, name, more, tools, voc):  # noqa: F811
-    out, log = tools / "out", tools / "log"
+def test_more_seeds_train_only_the_new_ones(paper, name, more, tools, runs):
+    table = tools / "out" / f"{name}.json"
 
     def ran(seeds: str, *words: str) -> list[str]:
-        log.write_text("")
-        told = make(paper, *data(paper, voc), f"BIN={tools / 'bin'}", f"OUT={out}",
-                    f"SEEDS={seeds}", *(w.replace("\\", " ") for w in more.replace(
-                        "\\ ", "\\").split()), *words)
-        assert told.returncode == 0, told.stderr
-        return log.read_text().splitlines()
+        return runs(paper, str(table), f"SEEDS={seeds}", *more, *words)
 
-    target = str(out / f"{name}.json")
-    first = ran("0", target, "-j2")
-    assert any(line.startswith("ws-train") for line in first)
-    assert ran("0", target) == []
-    second = [line for line in ran("0 7", target, "-j2") if line.startswith("ws-train")]
+    assert any(line.startswith("ws-train") for line in ran("0", "-j2"))
+    assert ran("0") == []
+    second = [line for line in ran("0 7", "-j2") if line.startswith("ws-train")]
     assert second and all("--seed 7 " in line for line in second)
-    assert ran("0 7", target) == []
-    (out / f"{name}.json").unlink()
-    assert [line.split()[0] for line in ran("0 7", target)] == ["ws-eval"]
+    assert ran("0 7") == []
+    table.unlink()
+    assert [line.split()[0] for line in ran("0 7")] == ["ws-eval"]
+    fewer = ran("0")
+    assert [line.split()[0] for line in fewer] == ["ws-eval"] and "-7.tar" not in fewer[0]
+
+
+def test_other_rows_make_a_table_again(runs, tools):
+    table, more = str(tools / "out" / "table1.json"), "N=1"
+    runs("wssl-2015", table, more, "TABLE1=em-fixed strong")
+    assert [line.split()[0] for line in runs("wssl-2015", table, more, "TABLE1=strong")] == [
+        "ws-eval"]
+
+
+@pytest.mark.parametrize("words", (["SCALE=small"], ["NET=--head fcn"]))
+def test_a_folder_is_of_one_data_scale_and_net(words, runs, tools, voc):  # noqa: F811
+    runs("scribbles-2019", str(tools / "out" / "hfa-0.tar"))
+    where = *data("scribbles-2019", voc), f"OUT={tools / 'out'}"
+    told = make("scribbles-2019", "table1", *where, *words)
+    assert told.returncode and "name another OUT=" in told.stderr
+    assert make("scribbles-2019", "-n", "table1", *where).returncode == 0
+
+
+def test_paths_are_of_the_folder_where_make_was_called(tools, voc, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PWD", str(voc.parent))
+    told = make("wssl-2015", "-n", "table1", f"DATA={voc.name}", f"OUT={tools / 'out'}")
+    assert told.returncode == 0 and f"--images {voc}/JPEGImages" in told.stdout
+
+
+@pytest.mark.parametrize("word, says", (
+    ("SEEDS=", "SEEDS is ''"), ("SEEDS=0,1", "SEEDS is '0,1'"), ("DATA=/a b", "has a blank"),
+    ("DATA=/nowhere", "there is no /nowhere/ImageSets/Segmentation/train.txt"),
+    ("SCALE=big", "SCALE is big")))
+def test_wrong_variables_are_told_at_once(word, says, voc):  # noqa: F811
+    told = make("wssl-2015", "-n", "table1", *data("wssl-2015", voc), word)
+    assert told.returncode and says in told.stderr.replace("\n", " ")
+
+
+def test_pictures_that_a_list_names_in_vain_are_told_before_any_work(runs, tools, tmp_path,
+                                                                     voc):  # noqa: F811
+    whole = tmp_path / "voc"
+    shutil.copytree(voc, whole)
+    (whole / "SegmentationClass" / "d.png").unlink()
+    told = make("wssl-2015", "table1", f"DATA={whole}", f"BIN={tools / 'bin'}",
+                f"OUT={tools / 'out'}")
+    assert told.returncode and "val.txt: 1 of 2 are not in" in told.stderr
+    assert "such as d" in told.stderr and not (tools / "log").exists()
+
+
+def test_vocs_tables_of_panoptic_2018_need_no_cityscapes(tools, voc):  # noqa: F811
+    for goal, words, says in (("table1", [f"VOC={voc}"], ""), ("table1", ["VOC=/no"], "VOC="),
+                              ("table4", [f"VOC={voc}"], "leftImg8bit"),
+                              ("check", ["VOC=/no", *data("panoptic-2018", voc)[:1]], "VOC=")):
+        told = make("panoptic-2018", "-n", goal, "DATA=/nowhere", f"OUT={tools / 'out'}", *words)
+        assert bool(told.returncode) == bool(says) and says in told.stderr
+
+
+def test_trainaug_is_vocs_train_and_all_of_sbd_but_vocs_val(runs, tools, tmp_path,
+                                                           voc):  # noqa: F811
+    whole, sbd = tmp_path / "voc", tmp_path / "dataset" / "cls"
+    shutil.copytree(voc, whole)
+    shutil.rmtree(whole / "SegmentationClassAug")
+    sbd.mkdir(parents=True)
+    for key in "bcxy":
+        (sbd / f"{key}.mat").touch()
+    told = make("wssl-2015", "trainaug", f"DATA={whole}", f"SBD={sbd.parent}",
+                f"BIN={tools / 'bin'}", f"OUT={tools / 'out'}")
+    assert told.returncode == 0, told.stderr
+    aug = whole / "ImageSets" / "Segmentation" / "trainaug.txt"
+    assert aug.read_text().split() == list("abxy")
+    assert (tools / "out" / "sbd.txt").read_text().split() == ["x", "y"]
+    assert (tools / "log").read_text().splitlines()[-1].endswith(f"-o {whole}/SegmentationClassAug")
+
+
+def test_lists_are_subtracted_in_any_dialect(tmp_path):
+    (tmp_path / "all").write_bytes(b"\xef\xbb\xbf/JPEGImages/a.jpg /SegmentationClassAug/a.png\r\n"
+                                   b"b \r\n\r\n# c\r\nberlin/c\r\nd")
+    (tmp_path / "some").write_text("a\nd\n")
+    told = subprocess.run([sys.executable, EXAMPLES / "lists.py", "rest", tmp_path / "all",
+                           tmp_path / "some"], capture_output=True, text=True)
+    assert told.stdout == "b\nberlin/c\n"

@@ -32,14 +32,14 @@ endif
 RSIS_LAST := $(lastword $(RSIS_N))
 
 ifdef OBJECTS
-$(OUT)/objects.h5: $(TRAIN) | $(OUT)
+$(OUT)/objects.h5: $(TRAIN) | $(NOTED)
 	ws-cat $(OBJECTS) --keys $< --overwrite -o $@
-$(OUT)/objects-val.h5: $(VAL) | $(OUT)
+$(OUT)/objects-val.h5: $(VAL) | $(NOTED)
 	ws-cat $(OBJECTS) --keys $< --overwrite -o $@
 else
 $(OUT)/objects.h5: $(OUT)/masks.h5
 	ws-cat $< --instances --overwrite -o $@
-$(OUT)/objects-val.h5: $(VAL) | $(OUT)
+$(OUT)/objects-val.h5: $(VAL) | $(NOTED)
 	ws-cat $(TRUTH) --classes voc --truth --keys $< --instances --overwrite -o $@
 endif
 $(OUT)/counts.tar: $(OUT)/objects.h5
@@ -100,8 +100,10 @@ define ap_table
 .PHONY: $(1)
 $(1): $(OUT)/$(1).json
 	@python3 ../check.py expected.json $(1) $$<
+$(call asked,$(1),$(call labels,$(2)))
 $(OUT)/$(1).json: $(call labels,$(2)) $(OUT)/objects-val.h5
 	$$(AP)
+	@$$(NOTE)
 endef
 R := $(RSIS_LAST)
 RG := $(RSIS_N:%=r-%) $(RSIS_N:%=gr-%)

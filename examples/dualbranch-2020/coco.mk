@@ -12,11 +12,11 @@ COCO_FILES := $(COCO_SPLITS:%=$(COCO)/annotations/instances_%.json)
 
 $(COCO_FILES):
 	@echo "there is no $@: COCO= names the folder of COCO (make data says where it comes from)" >&2; false
-$(COCO_SPLITS:%=$(OUT)/coco-%.h5): $(OUT)/coco-%.h5: $(COCO)/annotations/instances_%.json | $(OUT)
+$(COCO_SPLITS:%=$(OUT)/coco-%.h5): $(OUT)/coco-%.h5: $(COCO)/annotations/instances_%.json | $(NOTED)
 	ws-cat --from coco $(COCO) --split $* --labels --only label --overwrite -o $@
 $(OUT)/coco-strong.tar: $(OUT)/coco-$(COCO_TRAIN).h5
 	ws-weaken $< --tags --count $(COCO_N) --part strong --overwrite -o $@
-$(OUT)/coco-boxes.tar: $(COCO)/annotations/instances_$(COCO_TRAIN).json | $(OUT)
+$(OUT)/coco-boxes.tar: $(COCO)/annotations/instances_$(COCO_TRAIN).json | $(NOTED)
 	ws-cat --from coco $(COCO) --split $(COCO_TRAIN) --only boxes --overwrite -o $@
 $(OUT)/coco.rect.tar: $(OUT)/coco-boxes.tar
 	ws-boxfill $< --method rect --overwrite -o $@

@@ -6,9 +6,9 @@ COCO_FILE := $(COCO)/annotations/instances_$(COCO_TRAIN).json
 
 $(COCO_FILE):
 	@echo "there is no $@: COCO= names the folder of COCO (make data says where it comes from)" >&2; false
-$(OUT)/coco-full.h5: $(COCO_FILE) | $(OUT)
+$(OUT)/coco-full.h5: $(COCO_FILE) | $(NOTED)
 	ws-cat --from coco $(COCO) --split $(COCO_TRAIN) --labels --only label --overwrite -o $@
-$(OUT)/coco-boxes.h5: $(COCO_FILE) | $(OUT)
+$(OUT)/coco-boxes.h5: $(COCO_FILE) | $(NOTED)
 	ws-cat --from coco $(COCO) --split $(COCO_TRAIN) --only boxes --overwrite -o $@
 $(OUT)/coco-weak.h5: $(OUT)/coco-boxes.h5
 	ws-boxfill $< --images $(COCO)/$(COCO_TRAIN) $(BOXFILL) --overwrite -o $@

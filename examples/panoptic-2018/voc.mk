@@ -26,7 +26,7 @@ BOXFILL ?= --method agree --rule node --consent paper
 INSTANCES := $(if $(OBJECTS),--with $(OBJECTS),--instances)
 $(OUT)/full.h5: $(OUT)/masks.h5
 	ws-cat $< $(INSTANCES) --overwrite -o $@
-$(OUT)/val.h5: $(VAL) | $(OUT)
+$(OUT)/val.h5: $(VAL) | $(NOTED)
 	ws-cat $(TRUTH) --classes voc --keys $< $(INSTANCES) --overwrite -o $@
 $(OUT)/rectangles.h5: $(OUT)/full.h5
 	ws-weaken $< --boxes --overwrite -o $@
@@ -56,8 +56,10 @@ $(eval $(call objects,piecewise,weak,weak,--piecewise))
 
 # $(eval $(call scored,FILE,ROWS,OPTIONS OF ws-eval))
 define scored
+$(call asked,$(1),$(foreach one,$(2),$(SEEDS:%=$(OUT)/objects/$(one)-%.tar)))
 $(OUT)/$(1).json: $(foreach one,$(2),$(SEEDS:%=$(OUT)/objects/$(one)-%.tar)) $(OUT)/val.h5
-	ws-eval $$^ $(3) --bootstrap $(RESAMPLES) --json > $$@
+	ws-eval $$(filter %.tar %.h5,$$^) $(3) --bootstrap $(RESAMPLES) --json > $$@
+	@$$(NOTE)
 endef
 AP := --metric ap --rule voc
 $(eval $(call table,table1,weak full))

@@ -13,12 +13,12 @@ $(COCO_FILES):
 # the 81 classes in VOC's order, under VOC's names
 RENAME := airplane=aeroplane,dining table=diningtable,motorcycle=motorbike,potted plant=pottedplant
 RENAME := $(RENAME),couch=sofa,tv=tvmonitor
-$(COCO_SPLITS:%=$(OUT)/coco-%.h5): $(OUT)/coco-%.h5: $(COCO)/annotations/instances_%.json | $(OUT)
+$(COCO_SPLITS:%=$(OUT)/coco-%.h5): $(OUT)/coco-%.h5: $(COCO)/annotations/instances_%.json | $(NOTED)
 	ws-cat --from coco $(COCO) --split $* --classes coco.txt --labels --only label \
 	  --rename '$(RENAME)' --overwrite -o $@
 $(OUT)/coco.h5: $(COCO_SPLITS:%=$(OUT)/coco-%.h5)
 	ws-cat $^ --overwrite -o $@
-$(OUT)/masks81.h5: $(TRAIN) | $(OUT)
+$(OUT)/masks81.h5: $(TRAIN) | $(NOTED)
 	ws-cat $(MASKS) --classes coco.txt --truth --rename '$(RENAME)' --keys $< --overwrite -o $@
 $(OUT)/coco-strong.tar: $(OUT)/coco.h5
 	ws-weaken $< --tags --count $(COCO_STRONG) --part strong --overwrite -o $@
@@ -27,7 +27,7 @@ $(OUT)/coco-tags.tar: $(OUT)/coco.h5
 $(OUT)/joint.h5: $(OUT)/masks81.h5 $(OUT)/coco-strong.tar
 	ws-cat $^ --overwrite -o $@
 # the photos of both, as links
-$(OUT)/photos.done: $(COCO_FILES) | $(OUT)
+$(OUT)/photos.done: $(COCO_FILES) | $(NOTED)
 	rm -rf $(OUT)/photos && mkdir $(OUT)/photos
 	find $(abspath $(IMAGES) $(COCO_SPLITS:%=$(COCO)/%)) -name '*.jpg' -exec ln -st $(OUT)/photos {} +
 	touch $@
