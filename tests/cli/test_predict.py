@@ -169,6 +169,14 @@ def test_tags_say_which_classes_there_are(runner, model):
         np.testing.assert_allclose(score.data.astype(float).sum(0), 1, atol=2e-3)
     assert "val has no tags" in runner.predict(model, "val", "--tags", "-o", "x", code=2).err
 
+    street = ("road", "car", "sky")  # no class is the background, which tags need not list
+    write_place(runner.folder / "street", records, kinds=("image", "tags"), classes=street)
+    net = write_model(runner.folder / "street.safetensors", {**CARD, "classes": list(street)})
+    told = runner.predict(net, "street", "--tags", "-o", "seen", "--keep-going", code=3)
+    assert f"{records[2].key}: --tags: it has none" in told.err
+    for (label, _), allowed in zip(maps(runner.folder, "seen").values(), ({1}, {2})):
+        assert set(np.unique(label)) == allowed
+
 
 @pytest.mark.parametrize("kind", ["tags", "boxes"])
 def test_labels_of_other_classes_do_not_go_on_under_the_models(runner, model, kind):

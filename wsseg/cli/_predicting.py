@@ -18,7 +18,7 @@ from wsseg.cli._tasks import predictor
 from wsseg.errors import ExitStatus, RecordError, UsageError
 from wsseg.io.header import End, Header
 from wsseg.io.jsons import name_id
-from wsseg.io.kinds import KINDS
+from wsseg.io.kinds import KINDS, background_id
 from wsseg.io.record import Record
 from wsseg.io.source import Source
 from wsseg.io.values import ScoreMap
@@ -57,7 +57,8 @@ def segment(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
                          "of ws-train --task rsis or wrsis")
     check_classes(flow, source, names, _READS, writes,
                   "the model" if rows is None else "--as-classes")
-    maps = Segmentation(inference, len(rows or range(net.spec.classes)), options["tags"], writes)
+    maps = Segmentation(inference, len(rows or range(net.spec.classes)), options["tags"],
+                        background_id(names) is not None, writes)
     return flow.run(same, source, reads=_READS, writes=writes, classes=names,
                     through=model.predictor(maps, flow.jobs, options["batch"]))
 
@@ -201,11 +202,11 @@ class Segmentation:
     inference: Inference
     classes: int
     tags: bool
+    background: bool
     writes: tuple[str, ...]
 
     def __call__(self, photos: np.ndarray, records: Sequence[Record]) -> list[dict[str, Any]]:
-        allowed = np.stack([tags_vector(r.get("tags"), self.classes) for r in records]) \
-            if self.tags else None
+        allowed = np.stack([self._allowed(r) for r in records]) if self.tags else None
         labels, scores = self.inference(photos, allowed, label="label" in self.writes,
                                         score="score" in self.writes)
         found: list[dict[str, Any]] = [{} for _ in records]
@@ -215,4 +216,10 @@ class Segmentation:
         for values, score in zip(found, () if scores is None else scores):
             present = np.flatnonzero(score.any((1, 2)))
             values["score"] = ScoreMap(score[present], present, photos.shape[1:3])
+        return found
+
+    def _allowed(self, record: Record) -> np.ndarray:
+        found = tags_vector(record.get("tags"), self.classes, background=self.background)
+        if not found.any():
+            raise RecordError("--tags: it has none, and no class of the model is the background")
         return found
