@@ -183,6 +183,15 @@ def test_damaged_counts_are_told(damage, files):
     assert "damaged" in complaint(done)
 
 
+@pytest.mark.parametrize("names", [[1, 2], "ab", {"a": 1}])
+def test_class_names_that_are_none_are_told(names, files):
+    for file in files:
+        value = json.loads(open(file).read())
+        value["part"]["names"] = names
+        open(file, "w").write(json.dumps(value))
+    assert "damaged" in complaint(run(["ws-eval", "--merge", *files], code=1))
+
+
 @pytest.mark.parametrize("words, message", [
     (["--rule", "voc"], "--rule was decided when the shards"),
     (["--missing", "skip"], "--missing was decided"), (["--shard", "1/2"], "--shard was decided"),

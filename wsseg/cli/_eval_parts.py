@@ -148,6 +148,9 @@ def _scope(results: Sequence[dict[str, Any]], keys: tuple[str, ...]) -> Scope:
         return None if None in values else sum(map(int, values))
 
     names = results[0]["part"]["names"]
+    if names is not None and not (isinstance(names, list)
+                                  and all(isinstance(name, str) for name in names)):
+        raise ValueError
     return Scope(place("prediction"), place("truth"), tuple(names) if names else None, keys,
                  total("unscored"), total("untrue"), total("failed"))
 
