@@ -58,11 +58,11 @@ class Rsis(Task):
     def _stages(self, data: Data, sampler: Sampler) -> Stages:
         """The batches from which losses count. Raises UsageError for patience with nothing to
         look at."""
-        o = self.options
+        o, share = self.options, sampler.share
         if o["patience"] and data.val is None:
             raise UsageError("--patience needs --val")
-        whole = o["iterations"] * o["accumulate"] if o["iterations"] else o["epochs"] / sampler.share
-        cls, stop = (whole * usual if given is None else given / sampler.share
+        whole = o["iterations"] * o["accumulate"] if o["iterations"] else o["epochs"] / share
+        cls, stop = (whole * usual if given is None else given / share
                      for given, usual in ((o["class_from"], .2), (o["stop_from"], .5)))
         return Stages(math.ceil(cls - 1e-9), None if o["patience"] else math.ceil(stop - 1e-9),
                       o["patience"] or 0)
