@@ -15,8 +15,9 @@ PANOPTIC := --crop 521 --iterations 30000
 else
 ARCH := --backbone efficientnet-lite0 --head deeplabv3 --stride 16 --width 128
 NET := $(if $(filter mini,$(SCALE)),$(MINI),$(SMALL))
-DETECTOR := --backbone efficientnet-lite0 --width 64 --lr 5e-4 $(if $(filter mini,$(SCALE)),\
-  --crop 257 --batch 2 --iterations 700,--crop 321 --batch 8 --iterations 4000)
+DETECTOR := --backbone efficientnet-lite0 --width 64 --anchors 24,48,96,192,320 --lr 5e-4 --new-rate 4 --warm-up 20 \
+  --scale .5 1 $(if $(filter mini,$(SCALE)),--crop 225 --batch 4 --rois 128 --iterations 1200,\
+  --crop 321 --batch 8 --iterations 4000)
 PANOPTIC := --crf-stride 4 $(if $(filter mini,$(SCALE)),--scale .4 .7 --crop 161 --batch 2 \
   --iterations 300,--crop 257 --batch 4 --iterations 1500)
 endif
