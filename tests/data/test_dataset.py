@@ -186,7 +186,7 @@ def test_a_file_above_its_limit_is_refused(tree):
 
 
 def test_unknown_formats_and_missing_roots_are_usage_errors(tmp_path):
-    with pytest.raises(UsageError, match="voc, cityscapes, coco"):
+    with pytest.raises(UsageError, match="voc, sbd, cityscapes, coco"):
         open_dataset("voc2012", str(tmp_path))
     with pytest.raises(UsageError, match="no such file or folder"):
         open_dataset("voc", str(tmp_path / "none"))

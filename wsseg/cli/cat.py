@@ -9,7 +9,7 @@ import click
 from wsseg.cli import _options
 from wsseg.cli._command import tool
 
-FORMATS = ("voc", "cityscapes", "coco", "coco-panoptic", "scribblesup", "labelme", "tags")
+FORMATS = ("voc", "sbd", "cityscapes", "coco", "coco-panoptic", "scribblesup", "labelme", "tags")
 
 
 @tool("ws-cat")
@@ -59,6 +59,7 @@ def main(flow, form, split, as_kind, only, extra, remap, colours, instances, lab
     Examples:
       ws-cat SegmentationClass --classes voc --truth -o masks.h5
       ws-cat --from voc VOCdevkit/VOC2012 --split val --only label -o val/
+      ws-cat --from sbd benchmark_RELEASE --only label -o SBD/
       ws-cat part1.tar part2.tar part3.tar -o all/
       ws-cat boxes/ --keys train.txt --shard 2/8 | ws-boxfill --images JPEGImages -o part2.tar
       ws-cat --from coco COCO --split train2017 --labels --only label -o coco.h5

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 #: Format -> where its open function is; all have the signature of ``open_dataset``.
 FORMATS = {
     "voc": "wsseg.data.voc:open_voc",
+    "sbd": "wsseg.data.sbd:open_sbd",
     "cityscapes": "wsseg.data.cityscapes:open_cityscapes",
     "coco": "wsseg.data.coco:open_coco",
     "coco-panoptic": "wsseg.data.coco_panoptic:open_coco_panoptic",
