@@ -123,7 +123,7 @@ settled = $(if $(WITHOUT)$(if $(wildcard $(NOTED)),,new)$(call equal,$(file <$(N
 # $(call choose,N,SEED): N keys of the first prerequisite, at random
 define choose
 ws-budget subsets --keys $< -n $(1) --seed $(2) --runs 1 --overwrite -o $@.lists
-	cp $@.lists/$(1)-$(2).txt $@
+	mv $@.lists/$(1)-$(2).txt $@
 endef
 
 # labels of the training images, those of N images of train.txt, and those that are left without them
@@ -135,7 +135,7 @@ $(OUT)/tags.tar $(OUT)/boxes.tar: $(OUT)/%.tar: $(OUT)/masks.h5
 $(OUT)/strong-%.txt: $(SETS)/train.txt | $(NOTED)
 	$(call choose,$*,0)
 $(OUT)/rest-%.txt: $(OUT)/strong-%.txt $(TRAIN)
-	python3 ../lists.py rest $(TRAIN) $< > $@
+	python3 ../lists.py rest $(TRAIN) $< > $@.part && mv $@.part $@
 $(OUT)/strong-%.tar: $(OUT)/strong-%.txt $(OUT)/masks.h5
 	ws-cat $(OUT)/masks.h5 --keys $< --overwrite -o $@
 $(OUT)/tags-%.tar: $(OUT)/rest-%.txt $(OUT)/tags.tar
