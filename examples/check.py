@@ -120,12 +120,13 @@ def report(title: str, expected: dict[str, Any], path: str) -> list[str]:
     for better, worse, says in expected["orderings"]:
         if rows and not {better, worse} <= set(rows):
             continue  # of a size that was not tried
-        both = sorted(set(rows.get(better, ())) & set(rows.get(worse, ())))
+        both = sorted(set(rows.get(better, ())) & set(rows.get(worse, ())),
+                      key=lambda seed: (len(seed), seed))
         seeds = [differences[rows[better][s]["prediction"], rows[worse][s]["prediction"]]
                  for s in both]
         told = ", ".join(f"{100 * d:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
                          for d, low, high in seeds)
-        if len(both) < max(len(rows.get(row, ())) for row in (better, worse)):
+        if both and len(both) < max(len(rows.get(row, ())) for row in (better, worse)):
             told += f" (of seed {', '.join(both)} alone)"
         mean = f"; mean {100 * fmean(d for d, _, _ in seeds):+.1f}" if len(seeds) > 1 else ""
         lines.append(f"{verdict(seeds):14} {says}: {better} - {worse} {told}{mean}".rstrip())

@@ -21,7 +21,10 @@
 # Whatever was interrupted goes on where it stopped. What only pattern rules name make would remove: it
 # is PRECIOUS.
 
-export CALLED ?= $(PWD)
+ifneq ($(firstword $(sort 4.2 $(MAKE_VERSION))),4.2)
+$(error this is make $(MAKE_VERSION); GNU make 4.2 or later is needed)
+endif
+export CALLED ?= $(or $(PWD),$(CURDIR))
 called = $(if $(filter /%,$(1)),$(1),$(if $(wildcard $(CALLED)/$(1)),$(abspath $(CALLED)/$(1)),$(1)))
 define place
 ifneq ($(filter command environment,$(firstword $(origin $(1)))),)
@@ -80,8 +83,12 @@ endif
 ifneq ($(or $(if $(SEEDS),,none),$(shell printf %s '$(SEEDS)' | tr -d '0-9 ')),)
 $(error SEEDS is '$(SEEDS)', not numbers with blanks between)
 endif
-WITHOUT := $(filter clean help data trainaug $(WITHOUT_DATA),$(MAKECMDGOALS))
-ifeq ($(WITHOUT)$(CITYSCAPES),)
+override SEEDS := $(sort $(SEEDS))
+# what a Makefile says of itself, which the environment does not: DATA is not VOC's; goals without data
+own = $(if $(filter file,$(origin $(1))),$($(1)))
+CITY := $(call own,NOT_VOC)
+WITHOUT := $(if $(filter-out clean help data trainaug $(call own,WITHOUT_DATA),$(or $(MAKECMDGOALS),check)),,yes)
+ifeq ($(WITHOUT)$(CITY),)
 ifneq ($(filter-out $(wildcard $(TRAIN) $(VAL)),$(TRAIN) $(VAL)),)
 $(error there is no $(firstword $(filter-out $(wildcard $(TRAIN) $(VAL)),$(TRAIN) $(VAL))): name the VOC2012 folder \
   with DATA=. SCALE=paper also wants trainaug.txt and SegmentationClassAug there, VOC with the labels of SBD \
@@ -95,28 +102,30 @@ help:
 	@for file in $(sort $(wildcard Makefile *.mk)) ../common.mk; do \
 	  sed -n '/^#/!q;s/^# \{0,1\}//p' $$file; echo; done
 data:
-	@python3 ../data.py $(or $(VOC),$(DATA)) $(if $(VOC),--cityscapes $(DATA)) --scribbles $(or $(SCRIBBLESUP),SCRIBBLESUP=) \
+	@python3 ../data.py $(VOC2012) $(if $(CITY),--cityscapes $(DATA)) --scribbles $(or $(SCRIBBLESUP),SCRIBBLESUP=) \
 	  --coco $(COCO) --record ../data.json
+VOC2012 = $(if $(CITY),$(VOC),$(DATA))
+SBD ?= benchmark_RELEASE/dataset
 trainaug:
 	mkdir -p $(OUT)
-	python3 ../lists.py aug $(or $(SBD),benchmark_RELEASE/dataset) $(DATA) $(OUT)
-	ws-cat --from sbd $(or $(SBD),benchmark_RELEASE/dataset) --split $(OUT)/sbd.txt --only label --overwrite -o $(OUT)/sbd.h5
-	ws-cat $(TRUTH) --classes voc --truth --keys $(OUT)/voc.txt --overwrite -o $(OUT)/voc.h5
-	ws-cat $(OUT)/sbd.h5 $(OUT)/voc.h5 -o $(DATA)/SegmentationClassAug
-	cp $(OUT)/trainaug.txt $(SETS)
+	python3 ../lists.py aug $(SBD) $(VOC2012) $(OUT)
+	ws-cat --from sbd $(SBD) --split $(OUT)/sbd.txt --only label --overwrite -o $(OUT)/sbd.h5
+	ws-cat $(VOC2012)/SegmentationClass --classes voc --truth --keys $(OUT)/voc.txt --overwrite -o $(OUT)/voc.h5
+	ws-cat $(OUT)/sbd.h5 $(OUT)/voc.h5 --resume -o $(VOC2012)/SegmentationClassAug
+	cp $(OUT)/trainaug.txt $(VOC2012)/ImageSets/Segmentation
 clean:
 	rm -rf build
 
 # What OUT was made of. A net is not trained again when options change, so other ones want another OUT
-SETTINGS = DATA=$(abspath $(DATA)) SCALE=$(SCALE) NET=$(strip $(NET))
+SETTINGS = DATA=$(or $(realpath $(DATA)),$(DATA)) SCALE=$(SCALE) NET=$(strip $(NET)) $(call own,ALSO)
 NOTED := $(OUT)/settings
 $(NOTED):
 	@command -v ws-train > /dev/null || { echo "ws-train is neither in $(BIN) nor on the PATH: BIN= names the \
 	  folder of wsseg's tools (examples/README.md says how to install them)" >&2; false; }
-	$(if $(CITYSCAPES),,@python3 ../lists.py check $(IMAGES) $(TRAIN) $(MASKS) $(VAL) $(TRUTH))
-	@mkdir -p $(@D) && echo '$(SETTINGS)' > $@
+	$(if $(CITY),,@python3 ../lists.py check $(IMAGES) $(TRAIN) $(MASKS) $(VAL) $(TRUTH))
+	@mkdir -p $(@D) && echo '$(subst ','\'',$(strip $(SETTINGS)))' > $@
 equal = $(if $(subst x$(1),,x$(2))$(subst x$(2),,x$(1)),,equal)
-settled = $(if $(WITHOUT)$(if $(wildcard $(NOTED)),,new)$(call equal,$(file <$(NOTED)),$(SETTINGS)),,\
+settled = $(if $(WITHOUT)$(if $(wildcard $(NOTED)),,new)$(call equal,$(file <$(NOTED)),$(strip $(SETTINGS))),,\
   $(error $(OUT) was made with $(file <$(NOTED)), and this is $(SETTINGS): name another OUT=, or delete $(NOTED) \
   where that makes no difference))
 

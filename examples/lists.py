@@ -57,8 +57,12 @@ def aug(sbd: Path, voc: Path, folder: Path) -> int:
         print(f"there is no {sbd}/cls/*.mat: SBD= names the folder dataset of benchmark.tgz",
               file=sys.stderr)
         return 1
-    train, val = (set(keys(voc / "ImageSets" / "Segmentation" / f"{name}.txt"))
-                  for name in ("train", "val"))
+    lists = voc / "ImageSets" / "Segmentation"
+    if not all((lists / f"{name}.txt").is_file() for name in ("train", "val")):
+        print(f"there is no {lists} with train.txt and val.txt: name the VOC2012 folder",
+              file=sys.stderr)
+        return 1
+    train, val = (set(keys(lists / f"{name}.txt")) for name in ("train", "val"))
     for name, some in (("trainaug", found - val | train), ("sbd", found - train - val),
                        ("voc", train | val)):
         (folder / f"{name}.txt").write_text("".join(f"{key}\n" for key in sorted(some)))

@@ -51,9 +51,9 @@ def tools(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def runs(tools, voc):  # noqa: F811
     """Make a target with some variables; return the commands of tools that it ran."""
-    def ran(paper: str, target: str, *words: str) -> list[str]:
+    def ran(paper: str, *words: str) -> list[str]:
         (tools / "log").write_text("")
-        told = make(paper, target, *data(paper, voc), f"BIN={tools / 'bin'}",
+        told = make(paper, *data(paper, voc), f"BIN={tools / 'bin'}",
                     f"OUT={tools / 'out'}", *words)
         assert told.returncode == 0, told.stderr
         return (tools / "log").read_text().splitlines()
@@ -84,6 +84,39 @@ def test_other_rows_make_a_table_again(runs, tools):
     runs("wssl-2015", table, more, "TABLE1=em-fixed strong")
     assert [line.split()[0] for line in runs("wssl-2015", table, more, "TABLE1=strong")] == [
         "ws-eval"]
+
+
+def test_more_iterations_are_added_and_fewer_are_what_they_were(runs, tools):
+    out = tools / "out"
+    goals = [str(out / f"{name}.json") for name in ("table4", "table5-pq", "figure6-iou")]
+
+    def ran(iterations: int) -> list[str]:
+        return runs("panoptic-2018", *goals, f"ITERATIONS={iterations}", "STEPS=7")
+
+    ran(1)
+    trained = [line for line in ran(2) if line.startswith("ws-train")]
+    made = [next(part for part in ("iteration-2-0", "full-0", "weak-0") if line.endswith(part))
+            for line in trained]
+    assert sorted(made) == ["full-0", "full-0", "iteration-2-0", "weak-0"]
+    assert any("--iterations 21" in line for line in trained)  # as many steps as three nets
+    again = ran(1)
+    assert [line.split()[0] for line in again] == ["ws-eval"] * 3
+    assert not any("iteration-2" in line or "after-2" in line for line in again)
+
+
+def test_pairs_of_paths_are_one_image_each(voc, tmp_path):  # noqa: F811
+    whole = tmp_path / "voc"
+    shutil.copytree(voc, whole)
+    (whole / "ImageSets" / "Segmentation" / "trainaug.txt").write_text(
+        "".join(f"/JPEGImages/{k}.jpg /SegmentationClassAug/{k}.png\n" for k in "abc"))
+    told = make("dualbranch-2020", "-n", "table1", f"DATA={whole}", "SCALE=paper", "N=1")
+    assert "--epochs 40 " in told.stdout
+
+
+def test_goals_without_data_excuse_no_others(voc, tmp_path):  # noqa: F811
+    assert make("budget-2019", "-n", "table1", "DATA=/nowhere").returncode == 0
+    told = make("budget-2019", "-n", "table1", "table2", "DATA=/nowhere")
+    assert told.returncode and "there is no /nowhere" in told.stderr
 
 
 @pytest.mark.parametrize("words", (["SCALE=small"], ["NET=--head fcn"]))
@@ -140,6 +173,9 @@ def test_trainaug_is_vocs_train_and_all_of_sbd_but_vocs_val(runs, tools, tmp_pat
     told = make("wssl-2015", "trainaug", f"DATA={whole}", f"SBD={sbd.parent}",
                 f"BIN={tools / 'bin'}", f"OUT={tools / 'out'}")
     assert told.returncode == 0, told.stderr
+    again = make("wssl-2015", "trainaug", f"DATA={whole}", "SBD=/nowhere", f"BIN={tools / 'bin'}",
+                 f"OUT={tools / 'out'}")
+    assert again.returncode and "there is no /nowhere/cls/*.mat" in again.stderr
     aug = whole / "ImageSets" / "Segmentation" / "trainaug.txt"
     assert aug.read_text().split() == list("abxy")
     assert (tools / "out" / "sbd.txt").read_text().split() == ["x", "y"]

@@ -38,5 +38,7 @@ $(call labels,$(COCO_ROWS)): $(OUT)/coco-val.txt
 .PHONY: table6
 table6: $(OUT)/table6.json
 	@python3 ../check.py expected.json $@ $<
+$(eval $(call asked,table6,$(call labels,$(COCO_ROWS))))
 $(OUT)/table6.json: $(call labels,$(COCO_ROWS)) $(OUT)/coco-$(COCO_VAL).h5
-	ws-eval $^ --bootstrap $(RESAMPLES) --json > $@
+	ws-eval $(filter %.tar %.h5,$^) --bootstrap $(RESAMPLES) --json > $@
+	@$(NOTE)

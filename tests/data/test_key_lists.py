@@ -45,7 +45,7 @@ def test_names_may_hold_blanks():
     assert entry_key("in/my photo.jpg out/my photo.png") == "my photo"
 
 
-ODD = ["#1", "a.png", "#a.JPG", " a", "b/c ", "b/#1", "a.png b", "\ufeffa", "a b/c"]
+ODD = ["\ufeffb", "#1", "a.png", "#a.JPG", " a", "b/c ", "b/#1", "a.png b", "\ufeffa", "a b/c"]
 
 
 def test_lists_are_written_so_that_their_keys_come_back(tree):

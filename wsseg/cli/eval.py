@@ -121,7 +121,7 @@ def main(flow, places, as_json, tsv, sort, worst, best, **given):
         from wsseg.data.lists import list_entry
 
         keys = extremes(found.results[0], worst or best)[0 if worst else 1]
-        text = "\n".join(map(list_entry, keys))
+        text = "\n".join(list_entry(key, strict=False) for key in keys)
     elif as_json or tsv:
         from wsseg.cli._eval_json import as_json as dump, as_tsv
 

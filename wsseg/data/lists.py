@@ -32,13 +32,19 @@ def entry_key(entry: str) -> str:
     return check_key(image[1] if image else "/".join(parts))
 
 
-def list_entry(key: str) -> str:
+def list_entry(key: str, *, strict: bool = True) -> str:
     """Return the line of a list that is read back as ``key``: mostly the key itself, ``./#a`` for
-    ``#a``, and ``a.png.png`` for ``a.png``, which alone would be the path of ``a``. Raises
-    UsageError for a key that no line stands for, such as ``b/a.png``."""
+    ``#a``, and ``a.png.png`` for ``a.png``, which alone would be the path of ``a``.
+
+    No line stands for a key such as ``b/a.png``: strict raises UsageError, otherwise that is the
+    line.
+    """
     for line in (f"{front}{key}{end}" for end in ("", "/", ".png") for front in ("", "./")):
-        if not line.startswith("#") and line.strip(" \t") == line and entry_key(line) == key:
+        plain = not line.startswith(("#", "\ufeff")) and line.strip(" \t") == line
+        if plain and entry_key(line) == key:
             return line
+    if not strict:
+        return key
     raise UsageError(f"{key}: a list of keys would not be read back with that key")
 
 

@@ -46,7 +46,7 @@ def read_struct(data: bytes, variable: str, fields: Sequence[str]) -> dict[str, 
     for body in _variables(memoryview(data)):
         cls, _, size, name, at = _matrix(body)
         if name != variable:
-            others.append(name)
+            others.append(name[:40])
         elif cls != _STRUCT or size != (1, 1):
             raise RecordError(f"{variable} is {_OTHERS.get(cls, 'an array')} of "
                               f"{'x'.join(map(str, size))}, not one struct")

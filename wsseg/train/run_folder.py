@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -103,7 +104,8 @@ class RunFolder:
     def renew(self) -> None:
         """Give a finished net the time of now: make would ask for it again wherever its data
         were only written again."""
-        os.utime(self.path / MODEL)
+        with contextlib.suppress(OSError):  # of another user
+            os.utime(self.path / MODEL)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint of plain tensors, numbers, lists and dicts; the last two are kept."""
