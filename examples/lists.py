@@ -4,6 +4,9 @@
     python lists.py check PHOTOS [LIST MASKS]... tell photos and masks that a LIST names in vain
     python lists.py aug SBD VOC2012 FOLDER       write trainaug.txt, sbd.txt and voc.txt
 
+It needs no wsseg, for `make data` comes before that is installed; lists are read as
+wsseg.data.lists reads them.
+
 aug: trainaug.txt has the keys of VOC's train and of all of SBD that is not in VOC's val; the labels
 of voc.txt (train and val) are VOC's, and those of sbd.txt are SBD's.
 """
