@@ -250,7 +250,7 @@ def test_a_run_goes_on_with_the_same_data_in_any_form_and_with_no_other(runner):
     records = [make_record(i, "image", "label") for i in range(6)]
     records[3].set("label", records[3].get("label")[::-1].copy())
     write_place(runner.folder / "changed", records, kinds=["image", "label"])
-    assert "run is a run with other settings (data was" in runner.train(
+    assert "run is a run with other settings (data.strong.content was" in runner.train(
         "changed", *words, code=ExitStatus.USAGE).err
     weights.write_text("1\n2\n4\n")
     assert "other settings (class_weight was [1.0, 2.0, 3.0], is [1.0, 2.0, 4.0])" in runner.train(
@@ -259,9 +259,10 @@ def test_a_run_goes_on_with_the_same_data_in_any_form_and_with_no_other(runner):
 
 def test_a_run_is_resumed_as_it_was_begun(runner):
     runner.train("strong")
-    for words, said in ((["--lr", 1], "lr was 0.00025, is 1.0"), (["--keys", "k"], "data was"),
+    for words, said in ((["--lr", 1], "lr was 0.00025, is 1.0"),
+                        (["--keys", "k"], "data.strong.images was 6, is 3"),
                         (["--iterations", 5], "iterations was 4, is 5"),
-                        (["--weak", "weak", "--weak-loss", "em-fixed"], "data was")):
+                        (["--weak", "weak", "--weak-loss", "em-fixed"], "data.weak")):
         (runner.folder / "k").write_text("img001\nimg002\nimg003\n")
         told = runner.train("strong", "--resume", *words, code=ExitStatus.USAGE)
         assert "is a run with other settings" in told.err and said in told.err

@@ -89,10 +89,10 @@ class RunFolder:
         return folder
 
     def _same(self, earlier: dict[str, Any]) -> None:
-        now = json.loads(_json(self.settings))
-        odd = [k for k in sorted(set(now) | set(earlier)) if now.get(k) != earlier.get(k)]
+        now, before = _flat(json.loads(_json(self.settings))), _flat(earlier)
+        odd = [k for k in sorted(set(now) | set(before)) if now.get(k) != before.get(k)]
         if odd:
-            text = "; ".join(f"{k} was {json.dumps(earlier.get(k))[:60]}, is "
+            text = "; ".join(f"{k} was {json.dumps(before.get(k))[:60]}, is "
                              f"{json.dumps(now.get(k))[:60]}" for k in odd[:3])
             raise UsageError(f"{self.path} is a run with other settings ({text}): resume it with "
                              "its own, or start anew with --overwrite")
@@ -173,6 +173,15 @@ def _step(line: bytes) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
         return float("inf")
+
+
+def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Settings within settings, by names with dots: what is told of long ones is what differs."""
+    flat = {}
+    for name, value in settings.items():
+        nested = isinstance(value, dict) and value
+        flat |= _flat(value, f"{before}{name}.") if nested else {before + name: value}
+    return flat
 
 
 def _json(value: Any, indent: int | None = None) -> bytes:
