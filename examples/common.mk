@@ -145,6 +145,9 @@ $(OUT)/strong-%.txt: $(SETS)/train.txt | $(NOTED)
 	$(call choose,$*,0)
 $(OUT)/rest-%.txt: $(OUT)/strong-%.txt $(TRAIN)
 	python3 ../lists.py rest $(TRAIN) $< > $@.part && mv $@.part $@
+# $(call apart,NUMBERS): strong-7.tar is 7 images' labels, and what row `strong` says with seed 7
+apart = $(if $(filter $(1),$(SEEDS)),$(error $(firstword $(filter $(1),$(SEEDS))) is a seed and one of N=$(1): their \
+  files would have one name))
 $(OUT)/strong-%.tar: $(OUT)/strong-%.txt $(OUT)/masks.h5
 	ws-cat $(OUT)/masks.h5 --keys $< --overwrite -o $@
 $(OUT)/tags-%.tar: $(OUT)/rest-%.txt $(OUT)/tags.tar

@@ -137,7 +137,7 @@ def test_paths_are_of_the_folder_where_make_was_called(tools, voc, monkeypatch):
 @pytest.mark.parametrize("word, says", (
     ("SEEDS=", "SEEDS is ''"), ("SEEDS=0,1", "SEEDS is '0,1'"), ("DATA=/a b", "has a blank"),
     ("DATA=/nowhere", "there is no /nowhere/ImageSets/Segmentation/train.txt"),
-    ("SCALE=big", "SCALE is big")))
+    ("SCALE=big", "SCALE is big"), ("SEEDS=0 100", "100 is a seed and one of N=100")))
 def test_wrong_variables_are_told_at_once(word, says, voc):  # noqa: F811
     told = make("wssl-2015", "-n", "table1", *data("wssl-2015", voc), word)
     assert told.returncode and says in told.stderr.replace("\n", " ")
