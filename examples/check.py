@@ -12,13 +12,15 @@ that the remaining gap and its reduction are computed from, or {ROW: [full, base
 {NAME: {"classes": [CLASS], "rows": {ROW: score}}}, means over some classes; "share": [row, full],
 of which the one is so many percent of the other.
 
-An ordering holds where the 95 % interval of the paired difference (resampled images) lies above 0
-for every seed, and does not hold where it lies below 0 for every seed; else nobody can tell yet.
+An ordering holds where the 95 % interval of the paired difference lies above 0, and does not hold
+where it lies below 0; else nobody can tell yet. The interval of one seed is of resampled images,
+that of the mean over several is of images and seeds.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections import defaultdict
@@ -67,17 +69,41 @@ def score(result: dict[str, Any]) -> float:
     return 100 * result[result.get("metric", "miou")]
 
 
+def together(seeds: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """The mean of several seeds' differences, each with its interval, and its own interval.
+
+    All seeds are judged by the same images, so that their intervals' widths are averaged and do not
+    shrink. What seeds differ by is added in squares, each with its own quantile: this covers the
+    truth at least as often as it says, where joint degrees of freedom (Satterthwaite) do not for
+    two or three seeds.
+    """
+    if len(seeds) == 1:
+        return seeds[0]
+    mean = fmean(d for d, _, _ in seeds)
+    of_seeds = stdev(d for d, _, _ in seeds) * student(len(seeds) - 1) / math.sqrt(len(seeds))
+    below, above = (math.hypot(of_seeds, fmean(s[side] - s[0] for s in seeds)) for side in (1, 2))
+    return mean, mean - below, mean + above
+
+
+def student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t; of more than 9 degrees of freedom that of 9."""
+    return (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)[min(freedom, 9) - 1]
+
+
 def verdict(seeds: list[tuple[float, float, float]]) -> str:
     """Of the differences of all seeds, better minus worse, each with its interval."""
     if not seeds:
         return "not run"
-    if all(low > 0 for _, low, _ in seeds):
-        return "holds"
-    return "does not hold" if all(high < 0 for _, _, high in seeds) else "cannot tell"
+    _, low, high = together(seeds)
+    return "holds" if low > 0 else "does not hold" if high < 0 else "cannot tell"
 
 
 def shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+def interval(difference: tuple[float, float, float]) -> str:
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in difference))
 
 
 def gap(full: float | None, baseline: float | None, value: float | None) -> str:
@@ -124,11 +150,10 @@ def report(title: str, expected: dict[str, Any], path: str) -> list[str]:
                       key=lambda seed: (len(seed), seed))
         seeds = [differences[rows[better][s]["prediction"], rows[worse][s]["prediction"]]
                  for s in both]
-        told = ", ".join(f"{100 * d:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-                         for d, low, high in seeds)
+        told = ", ".join(map(interval, seeds))
         if both and len(both) < max(len(rows.get(row, ())) for row in (better, worse)):
             told += f" (of seed {', '.join(both)} alone)"
-        mean = f"; mean {100 * fmean(d for d, _, _ in seeds):+.1f}" if len(seeds) > 1 else ""
+        mean = f"; mean {interval(together(seeds))}" if len(seeds) > 1 else ""
         lines.append(f"{verdict(seeds):14} {says}: {better} - {worse} {told}{mean}".rstrip())
     return lines
 

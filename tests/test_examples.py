@@ -256,9 +256,37 @@ def check_module(name: str = "check"):
 
 @pytest.mark.parametrize("seeds, says", (
     ([(.1, .05, .15)], "holds"), ([(.1, .05, .15), (.02, -.01, .05)], "cannot tell"),
+    ([(.04, -.01, .08), (.05, .01, .09), (.05, .01, .09)], "holds"),
+    ([(.05, .01, .09), (.05, .01, .09), (-.05, -.09, -.01)], "cannot tell"),
     ([(-.1, -.2, -.05)], "does not hold"), ([], "not run")))
-def test_an_ordering_holds_only_where_every_seed_is_sure(seeds, says):
+def test_an_ordering_holds_where_images_and_seeds_let_it(seeds, says):
     assert check_module().verdict(seeds) == says
+
+
+def test_what_images_leave_open_seeds_do_not_close():
+    one = (.03, -.01, .06)
+    assert check_module().together([one] * 50) == pytest.approx(one)
+    assert check_module().together([one]) == one
+
+
+@pytest.mark.parametrize("freedom", range(1, 30))
+def test_students_quantile_is_scipys_or_above(freedom):
+    stats = pytest.importorskip("scipy.stats")
+    exact = stats.t.ppf(.975, min(freedom, 9))
+    assert check_module().student(freedom) == pytest.approx(exact, abs=1e-3)
+
+
+@pytest.mark.parametrize("of_images, of_seeds", [(.02, .001), (.01, .01), (.002, .02)])
+def test_the_interval_of_three_seeds_covers_the_truth(of_images, of_seeds):
+    """Of differences that share the error of their images and have one of their seed."""
+    rng, check, covered = np.random.default_rng(0), check_module(), 0
+    for _ in range(1000):
+        shared = .03 + rng.normal(0, of_images)
+        found = shared + rng.normal(0, of_seeds, 3)
+        _, low, high = check.together([(d, d - 1.96 * of_images, d + 1.96 * of_images)
+                                       for d in found])
+        covered += low < .03 < high
+    assert .94 <= covered / 1000 <= .99
 
 
 def test_differences_are_read_in_both_directions(tmp_path):
