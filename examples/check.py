@@ -12,9 +12,9 @@ that the remaining gap and its reduction are computed from, or {ROW: [full, base
 {NAME: {"classes": [CLASS], "rows": {ROW: score}}}, means over some classes; "share": [row, full],
 of which the one is so many percent of the other.
 
-An ordering holds where the 95 % interval of the paired difference lies above 0, and does not hold
-where it lies below 0; else nobody can tell yet. The interval of one seed is of resampled images,
-that of the mean over several is of images and seeds.
+An ordering holds where the 95 % interval of the paired difference lies above 0 for every seed
+(resampled images), or that of the mean over seeds does (images and seeds); and does not hold where
+either lies below 0. Else nobody can tell yet.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def verdict(seeds: list[tuple[float, float, float]]) -> str:
     if not seeds:
         return "not run"
     _, low, high = together(seeds)
+    low, high = max(low, min(s[1] for s in seeds)), min(high, max(s[2] for s in seeds))
     return "holds" if low > 0 else "does not hold" if high < 0 else "cannot tell"
 
 

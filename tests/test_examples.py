@@ -257,6 +257,8 @@ def check_module(name: str = "check"):
 @pytest.mark.parametrize("seeds, says", (
     ([(.1, .05, .15)], "holds"), ([(.1, .05, .15), (.02, -.01, .05)], "cannot tell"),
     ([(.04, -.01, .08), (.05, .01, .09), (.05, .01, .09)], "holds"),
+    ([(.2, .01, .3), (.05, .01, .09), (.02, .01, .03)], "holds"),
+    ([(-.2, -.3, -.01), (-.05, -.09, -.01), (-.02, -.03, -.01)], "does not hold"),
     ([(.05, .01, .09), (.05, .01, .09), (-.05, -.09, -.01)], "cannot tell"),
     ([(-.1, -.2, -.05)], "does not hold"), ([], "not run")))
 def test_an_ordering_holds_where_images_and_seeds_let_it(seeds, says):
