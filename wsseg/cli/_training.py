@@ -144,7 +144,7 @@ class Training:
         self.origin = find_card(o["init"])
         self.behind = behind(self.origin, o["init"])
         self.net = placed(net, device)
-        objective = task.objective(self.net, data)
+        objective = task.objective(self.net, data).to(device)
         if o["compiled"]:
             task.compile(self.net)
         groups = self.net.parameter_groups()
