@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import h5py
@@ -281,6 +282,38 @@ def test_an_array_of_a_later_h5py_kind_is_a_fault_of_its_record(path):
     with edit(path) as file:
         file["label/odd"] = np.zeros((2, 2), np.uint8)
     with pytest.raises(RecordError, match="wrong checksum"):
+        Hdf5Source(path).get("odd")
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"chunks": (3, 4)}, {"chunks": (3, 4), "compression": "gzip"},
+    {"chunks": (2, 3), "compression": "gzip"}, {"chunks": (3, 4), "maxshape": (None, 4)}])
+def test_an_array_is_what_h5py_reads_however_it_is_laid_out(path, options):
+    with edit(path) as file:
+        data = file.create_dataset("label/odd", data=DEEP, **options)
+        data.attrs["crc32"] = np.uint32(hdf5._crc(data.name, data[()], {}))
+    np.testing.assert_array_equal(Hdf5Source(path).get("odd").get("label"), DEEP)
+
+
+def test_a_chunk_whose_filter_was_skipped_is_not_unpacked(path):
+    with edit(path) as file:
+        data = file.create_dataset("label/odd", DEEP.shape, DEEP.dtype, chunks=DEEP.shape,
+                                   compression="gzip")
+        data.id.write_direct_chunk((0, 0), DEEP.tobytes(), filter_mask=1)
+        data.attrs["crc32"] = np.uint32(hdf5._crc(data.name, DEEP, {}))
+    np.testing.assert_array_equal(Hdf5Source(path).get("odd").get("label"), DEEP)
+
+
+@pytest.mark.parametrize("chunk", [
+    zlib.compress(DEEP.tobytes() * 2), zlib.compress(DEEP.tobytes()[:-1]),
+    zlib.compress(DEEP.tobytes())[:-1], zlib.compress(bytes(1 << 24)), b"nothing"])
+def test_a_chunk_of_another_size_is_damaged(path, chunk):
+    with edit(path) as file:
+        data = file.create_dataset("label/odd", DEEP.shape, DEEP.dtype, chunks=DEEP.shape,
+                                   compression="gzip")
+        data.id.write_direct_chunk((0, 0), chunk)
+        data.attrs["crc32"] = np.uint32(hdf5._crc(data.name, DEEP, {}))
+    with pytest.raises(RecordError, match="damaged"):
         Hdf5Source(path).get("odd")
 
 

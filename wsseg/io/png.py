@@ -15,11 +15,7 @@ import zlib
 import numpy as np
 
 from wsseg.errors import RecordError, UnsafeError
-
-try:  # three times as fast on label maps
-    from isal.isal_zlib import decompressobj as _inflater
-except ImportError:
-    from zlib import decompressobj as _inflater
+from wsseg.io.inflate import inflate
 
 try:
     from wsseg.native import _labels as _native
@@ -96,12 +92,9 @@ def decode_labels(data: bytes) -> np.ndarray:
                           "ws-cat --colours")
     size = _raw_size(height, width, depth, interlace)
     try:
-        inflater = _inflater()
-        raw = inflater.decompress(b"".join(pixels), size + 1)
-    except Exception as error:  # zlib.error or isal's own class
-        raise RecordError(f"PNG damaged ({error})") from None
-    if len(raw) != size or not inflater.eof:
-        raise RecordError(f"PNG damaged ({len(raw)} bytes of pixels for {height}x{width})")
+        raw = inflate(b"".join(pixels), size)
+    except RecordError as error:
+        raise RecordError(f"PNG {error}") from None
     if depth in (8, 16) and not interlace:
         if _native is not None:
             unfilter = _native.unfilter if depth == 8 else _native.unfilter16
