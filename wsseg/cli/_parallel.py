@@ -111,10 +111,11 @@ class _Pool:
         self._executor = ProcessPoolExecutor(jobs, context, initializer=_worker, initargs=(step,))
         self._queue: queue.Queue[Any] = queue.Queue(2 * jobs)
         self._stopped = threading.Event()
+        self._feeder = threading.Thread(target=self._feed, daemon=True)
 
     def __enter__(self) -> _Pool:
         self._executor.submit(int).result()  # fork before there is a second thread
-        threading.Thread(target=self._feed, daemon=True).start()
+        self._feeder.start()
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
@@ -124,6 +125,8 @@ class _Pool:
                 worker.kill()
         # without waiting, the interpreter's own exit hook can trip over the closing pool
         self._executor.shutdown(wait=True, cancel_futures=True)
+        # HDF5 can hang if Python ends within one of its calls; a pipe may never give its next item
+        self._feeder.join(timeout=_PATIENCE)
 
     def _put(self, item: Any) -> None:
         while not self._stopped.is_set():
@@ -137,6 +140,8 @@ class _Pool:
         try:
             group: list[Any] = []
             for item in self._items:
+                if self._stopped.is_set():
+                    return
                 if isinstance(item, Ready):
                     self._submit(group)
                     group = []
@@ -179,6 +184,7 @@ class _Pool:
                 yield done.value
 
 
+_PATIENCE = 1.  # seconds
 _KILLED = "a worker was killed while it worked on this (out of memory?): use fewer --jobs"
 
 
