@@ -36,7 +36,7 @@ def test_a_reader_does_not_wait_for_an_item_that_never_comes():
 
     def items() -> Iterator[int]:
         yield 0
-        never.wait()
+        never.wait(60)
 
     results = ordered_map(int, items(), jobs=2)
     next(results)

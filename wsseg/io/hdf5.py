@@ -83,7 +83,7 @@ def _crc(name: str, data: np.ndarray, attrs: dict[str, Any]) -> int:
     crc = crc32(np.ascontiguousarray(data), crc32(name.encode()))
     for name in sorted(attrs):
         crc = crc32(np.asarray(attrs[name]).tobytes() if not isinstance(attrs[name], str)
-                         else attrs[name].encode(), crc)
+                    else attrs[name].encode(), crc)
     return crc
 
 

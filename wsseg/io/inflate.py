@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from wsseg.errors import RecordError
-
 try:  # three times as fast on label maps, and nine times for the checksum
     from isal.isal_zlib import crc32, decompressobj
 except ImportError:
@@ -15,13 +13,13 @@ __all__ = ["crc32", "inflate"]
 def inflate(data: bytes, size: int) -> bytes:
     """Return the ``size`` bytes that were compressed, and never unpack more than those.
 
-    Raises RecordError for data that are damaged, or of another size.
+    Raises ValueError for data that are damaged, or of another size.
     """
     inflater = decompressobj()
     try:
         raw = inflater.decompress(data, size + 1)
     except Exception as error:  # zlib.error or isal's own class
-        raise RecordError(f"damaged ({error})") from None
+        raise ValueError(str(error)) from None
     if len(raw) != size or not inflater.eof:
-        raise RecordError(f"damaged (it does not unpack to {size} bytes)")
+        raise ValueError(f"it does not unpack to {size} bytes")
     return raw

@@ -93,8 +93,8 @@ def decode_labels(data: bytes) -> np.ndarray:
     size = _raw_size(height, width, depth, interlace)
     try:
         raw = inflate(b"".join(pixels), size)
-    except RecordError as error:
-        raise RecordError(f"PNG {error}") from None
+    except ValueError as error:
+        raise RecordError(f"PNG damaged ({error})") from None
     if depth in (8, 16) and not interlace:
         if _native is not None:
             unfilter = _native.unfilter if depth == 8 else _native.unfilter16
