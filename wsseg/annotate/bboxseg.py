@@ -1,4 +1,4 @@
-"""Bbox-Seg: what a dense CRF makes of boxes (wssl-2015, section 3.4).
+"""Bbox-Seg: what a dense CRF makes of boxes (wssl-2015, section 3.3).
 
 The paper: the middle alpha of a box is object, all outside the boxes background, and a dense CRF
 decides between. Alpha (20 %) and the CRF were cross-validated on 100 images. What the paper leaves

@@ -57,7 +57,7 @@ def paint_boxes(boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int],
     boxes: int (N, 4) within the image; classes: (N,); outside: label of pixels that no mask
     covers (0 background, 255 ignore). Returns label, uint8 or uint16 (H, W), and ids uint16
     (H, W): box number + 1, 0 = none. An object that others cover wholly has no pixel.
-    Source: wssl-2015, section 3.4 (the smallest box wins where boxes overlap). Raises ValueError
+    Source: wssl-2015, section 3.3 (the smallest box wins where boxes overlap). Raises ValueError
     for more boxes than ids can number.
     """
     check_count(boxes)

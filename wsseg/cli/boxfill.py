@@ -61,7 +61,7 @@ def main(flow, preset, boundaries, drop_bad, report, **options):
     \b
     Methods:
       rect      the whole box
-      seg       Bbox-Seg: core, and a dense CRF                wssl-2015, 3.4
+      seg       Bbox-Seg: core, and a dense CRF                wssl-2015, 3.3
       grabcut   colours of box and surroundings, cut with a graph
       proposal  regions of a hierarchy that fit the box        (needs wsseg[proposals])
       agree     where GrabCut and proposal agree, else 255     panoptic-2018, 3.2

@@ -65,7 +65,7 @@ def main(flow, method, preset, use, **options):
       wssl             dense  xy 49, rgb 5, weight 4; smoothness 3, 3   script of wssl-2015
       deeplab          dense  xy 67, rgb 3, weight 4; smoothness 3, 3   DeepLab v2 for VOC
       dsrg             dense  xy 80, rgb 13, weight 10; smoothness 3, 3 code of DSRG
-      scribbles-dense  dense  xy 30, rgb 5, weight 3; smoothness 2, 5   scribbles-2019, 3.4
+      scribbles-dense  dense  xy 30, rgb 5, weight 3; smoothness 2, 5   scribbles-2019, 5.4
       scribbles-potts         potts  lambda 10, eta .01   scribbles-2019, supplement 5.3
       scribbles-potts-global  potts  lambda 50, eta .01   the same, global annotator alone
 

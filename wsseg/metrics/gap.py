@@ -1,4 +1,4 @@
-"""How close weak supervision comes to full supervision (scribbles-2019, section 5).
+"""How close weak supervision comes to full supervision (scribbles-2019, section 2.1).
 
 Full gap = score under full supervision - score of the weak baseline; remaining gap = full -
 this score; reduction = (full gap - remaining gap) / full gap.

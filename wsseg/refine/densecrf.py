@@ -89,7 +89,7 @@ PRESETS = {
     # dualbranch-2020 gives none; those of its generator's released code (DSRG, as SEC's), at full
     # size. In training that code runs at 1/12: DenseCrf.scaled(1 / 12).
     "dsrg": DenseCrf(3.0, 3.0, 80.0, 13.0, 10.0, 10),
-    # scribbles-2019, section 3.4: w1, sigma_alpha, sigma_beta, w2, sigma_gamma. The paper gives
+    # scribbles-2019, section 5.4: w1, sigma_alpha, sigma_beta, w2, sigma_gamma. The paper gives
     # no number of iterations; 10 is ours.
     "scribbles-dense": DenseCrf(2.0, 5.0, 30.0, 5.0, 3.0, 10),
 }

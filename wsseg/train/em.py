@@ -31,7 +31,7 @@ from torch import Tensor
 Generator = np.random.Generator | torch.Generator
 Generators = Generator | Sequence[Generator] | None
 
-#: Defaults: the biases and portions of wssl-2015, section 4.2. The number of passes over the
+#: Defaults: the biases and portions of wssl-2015, section 4.3. The number of passes over the
 #: classes is not in the paper (the published layer's default is 1).
 B_FG, B_BG, BG_PORTION, FG_PORTION, ITERATIONS = 5., 3., .4, .2, 5
 

@@ -53,7 +53,7 @@ class Objective(nn.Module):
     section 4.5): its softmax is over those. background: class 0 is it; em-* and bbox-em need one.
 
     With two branches the loss is that of the strong images plus that of the weak ones
-    (dualbranch-2020, Eq. 1). With one, weak label maps count as strong ones do, pixel by pixel,
+    (dualbranch-2020, Eq. 3). With one, weak label maps count as strong ones do, pixel by pixel,
     and a loss of another kind by its share of the batch's images, which is the mean over all
     pixels where all are labelled.
     """
