@@ -245,7 +245,30 @@ def test_every_trained_parameter_is_in_one_group(frozen):
 
 def test_vgg_has_biases_and_no_norms():
     groups = build(NetSpec("vgg16", "largefov", 3, width=4)).parameter_groups()
-    assert [len(groups[name]) for name in GROUPS] == [13, 13, 0, 3, 3, 0]
+    assert [len(groups[name]) for name in GROUPS] == [15, 15, 0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("more, new", [
+    (dict(head="largefov"), ["fc8"]), (dict(head="aspp"), ["fc8"]),
+    (dict(head="largefov", width=3), ["fc6", "fc7", "fc8"]),  # 4,096 filters are not thinned to 3
+    (dict(head="largefov", neck=1), ["convs", "fc6", "fc7", "fc8"]),
+    (dict(head="largefov", backbone="efficientnet-lite0"), ["fc6", "fc7", "fc8"])])
+def test_fc6_and_fc7_of_vgg_learn_as_its_backbone_does(more, new):
+    """wssl-2015, 4.1: the final layer alone has another rate."""
+    net = build(NetSpec(**{"backbone": "vgg16", "classes": 3, "width": 4, **more}))
+    ours = {id(p) for name, group in net.parameter_groups().items() if name.startswith("new")
+            for p in group}
+    found = {part for name, p in net.named_parameters() if id(p) in ours
+             for part in name.split(".") if part in ("convs", "fc6", "fc7", "fc8")}
+    assert sorted(found) == new
+
+
+@pytest.mark.parametrize("more, count", [
+    (dict(head="largefov"), 5), (dict(head="conv6"), 3), (dict(head="aspp", dual=True), 3),
+    (dict(head="conv6", neck=0), 5)])
+def test_vgg_loses_its_last_poolings_before_a_neck(more, count):
+    net = build(NetSpec(**{"backbone": "vgg16", "classes": 3, "width": 4, "stride": 8, **more}))
+    assert sum(isinstance(m, torch.nn.MaxPool2d) for m in net.backbone.modules()) == count
 
 
 def test_images_are_normalised_from_either_layout():

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from wsseg.errors import UnsafeError, WssegError  # noqa: E402
 from wsseg.nets import weights  # noqa: E402
+from wsseg.nets.heads import FC  # noqa: E402
 from wsseg.nets.segmenter import NetSpec, build  # noqa: E402
 from wsseg.nets.tensorfile import read_tensors  # noqa: E402
 from wsseg.nets.weights import load_init  # noqa: E402
@@ -130,6 +131,40 @@ def test_another_nets_weights_are_refused(tmp_path):
     bad[3] = float("nan")
     torch.save({**classifier_state(), "_bn0.bias": bad}, path)
     assert_refused(path, "_bn0.bias is not finite everywhere")
+
+
+@pytest.mark.parametrize("head, width, heads", [("largefov", 2, 1), ("aspp", 4, 4)])
+def test_vgg_brings_thinned_fc6_and_fc7(tmp_path, head, width, heads):
+    """Where the file's filters beyond every n-th and positions beyond 0, 3, 6 are 0, fc6 dilated
+    by 3 and fc7 say of 7x7 cells what the file's linear layers say."""
+    torch.manual_seed(2)
+    model = build(NetSpec("vgg16", head, 3, width=width)).eval()
+    every = 8 // width
+    grid, full = torch.zeros(8, 512, 7, 7), torch.zeros(8, 8)
+    grid[::every, :, ::3, ::3] = torch.randn(width, 512, 3, 3)
+    full[::every, ::every] = torch.randn(width, width)
+    state = {**model.backbone.state_dict(),
+             "classifier.0.weight": grid.flatten(1), "classifier.0.bias": torch.randn(8),
+             "classifier.3.weight": full, "classifier.3.bias": torch.randn(8),
+             "classifier.6.weight": torch.zeros(9, 8), "classifier.6.bias": torch.zeros(9)}
+    path = tmp_path / "vgg.pth"
+    torch.save(state, path)
+    assert "vgg16, fc6 and fc7 from vgg.pth" in load_init(model, str(path))
+    image = torch.randn(1, 512, 7, 7)
+    linear = torch.nn.functional.linear
+    hidden = linear(image.flatten(1), grid.flatten(1), state["classifier.0.bias"]).relu()
+    wanted = linear(hidden, full, state["classifier.3.bias"]).relu()
+    found = [module for module in model.modules() if isinstance(module, FC)]
+    assert len(found) == heads
+    for fc in found:
+        fc.fc6[0].dilation, fc.fc6[0].padding = (3, 3), (0, 0)
+        torch.testing.assert_close(fc.fc7(fc.fc6(image)).flatten(), wanted[0, ::every],
+                                   rtol=1e-4, atol=1e-3)
+    torch.save({**state, "classifier.0.weight": torch.zeros(8, 10)}, path)
+    assert_refused(path, "classifier.0.weight is 8x10: fc6 and fc7 are not VGG-16's",
+                   model)
+    torch.save({k: v for k, v in state.items() if k.startswith("features")}, path)
+    assert "vgg16, without fc6 and fc7" in load_init(model, str(path))
 
 
 def test_a_resnet_of_another_depth_is_refused(tmp_path):

