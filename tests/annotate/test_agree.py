@@ -21,7 +21,7 @@ def masks_of(box, number: int = 0) -> list[np.ndarray | None]:
     return [rng.random(shape) < .7, second]
 
 
-def by_pixel(boxes, classes, outside, contested):
+def by_pixel(boxes, classes, outside, contested, rest):
     label = np.full(SIZE, outside, int)
     ids = np.zeros(SIZE, int)
     order = sorted(range(len(boxes)), key=lambda i: (-area(boxes[i]), i))
@@ -42,18 +42,21 @@ def by_pixel(boxes, classes, outside, contested):
                 elif said[0]:
                     label[y, x], ids[y, x] = classes[i], i + 1
                     agreed.add(classes[i])
+                elif rest is not None and not ids[y, x]:
+                    label[y, x] = rest
             if not contested and len(over) > 1 and ids[y, x]:
                 label[y, x], ids[y, x] = 255, 0
     return label, ids
 
 
-@given(whole_boxes(), st.data(), st.sampled_from([0, 255]), st.booleans())
+@given(whole_boxes(), st.data(), st.sampled_from([0, 255]), st.booleans(),
+       st.sampled_from([None, 255]))
 def test_a_pixel_is_labelled_where_all_agree_and_no_box_of_its_class_disputes_it(
-        boxes, data, outside, contested):
+        boxes, data, outside, contested, rest):
     classes = data.draw(st.lists(st.integers(1, 3), min_size=len(boxes), max_size=len(boxes)))
     label, ids = paint_agreed(np.array(boxes, np.int64).reshape(-1, 4), np.array(classes, int),
-                              SIZE, masks_of, outside=outside, contested=contested)
-    expected = by_pixel(boxes, classes, outside, contested)
+                              SIZE, masks_of, outside=outside, contested=contested, rest=rest)
+    expected = by_pixel(boxes, classes, outside, contested, rest)
     np.testing.assert_array_equal(label, expected[0])
     np.testing.assert_array_equal(ids, expected[1])
 

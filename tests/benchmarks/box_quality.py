@@ -98,7 +98,7 @@ METHODS = {
     "grabcut": partial(ours, method="grabcut"),
     "proposal, node": partial(ours, method="proposal", rule="node"),
     "proposal": partial(ours, method="proposal"),
-    "agree, paper": partial(ours, method="agree", consent="paper"),
+    "paper: agree": partial(ours, method="agree", consent="paper"),
     "agree": partial(ours, method="agree"),
     "best": partial(ours, method="best"),
 }

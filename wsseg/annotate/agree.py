@@ -1,11 +1,11 @@
 """Labels only where two methods agree (panoptic-2018, section 3.2).
 
 The paper takes GrabCut and a proposal of MCG; a pixel has the box's class where both say so, and
-is unknown where one does. Where masks of two boxes of the same class overlap it is unknown too,
-for it cannot be told whose it is. Of different classes the smallest box wins, as everywhere here.
+is unknown in the rest of the box. Where masks of two boxes of the same class overlap it is unknown
+too, for it cannot be told whose it is. Of different classes the smallest box wins, as everywhere here.
 Where we differ: a box in which a method fails is unknown as a whole, instead of object as a whole.
 
-That is the rule "paper". "strict" asks more. Two GrabCuts, on RGB from a start in the inner ellipse
+That is the rule "paper". "strict" asks more, but takes for background what no method takes. Two GrabCuts, on RGB from a start in the inner ellipse
 of the box and on Lab, and a soft cut must agree with the proposal; the colour of a pixel must be
 e = 2.7 times likelier in what they agree on than around the box; and what lies in boxes of two
 classes is unknown. Chosen on images of VOC's train split:
@@ -82,13 +82,13 @@ def agreement(masks: list[np.ndarray | None], box: Box) -> tuple[np.ndarray, np.
 
 
 def paint_agreed(boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int],
-                 methods: Methods, *, outside: int = 0, contested: bool = False
-                 ) -> tuple[np.ndarray, np.ndarray]:
+                 methods: Methods, *, outside: int = 0, contested: bool = False,
+                 rest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Label the pixels on which the methods agree.
 
     boxes: int (N, 4) within the image; classes: (N,); outside: label of what lies in no box
-    (0 background, 255 ignore). Within a box what no method takes is background, as the paper has
-    it, unless ``outside`` is 255. contested: keep labels where boxes of several classes lie.
+    (0 background, 255 ignore), and without ``rest`` what no method takes within a box; rest: label
+    of that. contested: keep labels where boxes of several classes lie.
     Returns label, uint8 or uint16 (H, W), 255 where unknown, and ids uint16 (H, W): box number
     + 1, 0 = none.
     """
@@ -101,6 +101,8 @@ def paint_agreed(boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int],
         x0, y0, x1, y1 = box = tuple(int(v) for v in boxes[i])
         inside, cls = (slice(y0, y1), slice(x0, x1)), int(classes[i])
         both, doubt = agreement(methods(box), box)
+        if rest is not None:
+            label[inside][~(both | doubt) & (ids[inside] == 0)] = rest
         before = taken.setdefault(cls, np.zeros(size, bool))
         twice = both & before[inside]
         before[inside] |= both

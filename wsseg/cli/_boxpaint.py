@@ -110,7 +110,7 @@ def _proposal(job: Job) -> Painted:
 
 
 def _agree(job: Job) -> Painted:
-    from wsseg.annotate.agree import opinions, paint_agreed
+    from wsseg.annotate.agree import IGNORE, opinions, paint_agreed
 
     regions, known = job.regions(), {}
 
@@ -122,8 +122,9 @@ def _agree(job: Job) -> Painted:
             job.counts["not_agreed"] += any(mask is None for mask in known[box])
         return known[box]
 
+    paper = {"contested": True, "rest": IGNORE} if job.settings.consent == "paper" else {}
     label, ids = paint_agreed(job.boxes, job.classes, job.size, methods, outside=job.outside,
-                              contested=job.settings.consent == "paper")
+                              **paper)
     return label, ids, None
 
 

@@ -34,8 +34,8 @@ METHODS = ("rect", "seg", "grabcut", "proposal", "agree", "best")
 @click.option("--boundaries", metavar="PLACE", help="proposal, agree, best: boundary maps (score "
               "or cam maps of one class, or grey PNG), instead of the photo's gradient.")
 @click.option("--consent", type=click.Choice(["strict", "paper"]), default="strict",
-              show_default=True, help="agree: paper as panoptic-2018; strict labels less, more "
-              "precisely.")
+              show_default=True, help="agree: paper as panoptic-2018, which leaves the rest of a "
+              "box unknown; strict labels less of objects, more precisely.")
 @click.option("--outside", type=click.Choice(["background", "ignore"]),
               help="What lies outside all boxes [default: background, or ignore where the "
               "classes have no background].")
