@@ -2,13 +2,14 @@
 
 The paper takes GrabCut and a proposal of MCG; a pixel has the box's class where both say so, and
 is unknown in the rest of the box. Where masks of two boxes of the same class overlap it is unknown
-too, for it cannot be told whose it is. Of different classes the smallest box wins, as everywhere here.
-Where we differ: a box in which a method fails is unknown as a whole, instead of object as a whole.
+too, for it cannot be told whose it is. Of different classes the smallest box wins, as everywhere
+here. Where we differ: a box in which a method fails is unknown as a whole, not object as a whole.
 
-That is the rule "paper". "strict" asks more, but takes for background what no method takes. Two GrabCuts, on RGB from a start in the inner ellipse
-of the box and on Lab, and a soft cut must agree with the proposal; the colour of a pixel must be
-e = 2.7 times likelier in what they agree on than around the box; and what lies in boxes of two
-classes is unknown. Chosen on images of VOC's train split:
+That is the rule "paper". "strict" asks more, but takes for background what no method takes. Two
+GrabCuts, on RGB from a start in the inner ellipse of the box and on Lab, and a soft cut must agree
+with the proposal; the colour of a pixel must be e = 2.7 times likelier in what they agree on than
+around the box; and what lies in boxes of two classes is unknown. Chosen on images of VOC's train
+split, on all of which what no method takes is background:
 
     precision of object pixels, share of ignored pixels, share of objects' pixels that are right
     100 images   the paper's rule                                          92.9   11.7
