@@ -34,7 +34,7 @@ endif
 override $(1) := $(call called,$($(1)))
 endif
 endef
-$(foreach name,BIN COCO COCO_WEAK DATA GENERATOR OBJECTS SBD SCRIBBLESUP TRAINSET VOC WEAK,\
+$(foreach name,BIN COCO COCO_WEAK DATA GENERATOR OBJECTS SBD SCRIBBLESUP TRAINSET VOC WEAK XCEPTION,\
   $(if $($(name)),$(eval $(call place,$(name)))))
 
 BIN ?= ../../.venv/bin

@@ -113,6 +113,22 @@ def test_pairs_of_paths_are_one_image_each(voc, tmp_path):  # noqa: F811
     assert "--epochs 40 " in told.stdout
 
 
+def test_xception_wants_its_file_and_begins_from_it(voc, tmp_path):  # noqa: F811
+    whole = tmp_path / "voc"
+    shutil.copytree(voc, whole)
+    lists = whole / "ImageSets" / "Segmentation"
+    shutil.copy(lists / "train.txt", lists / "trainaug.txt")
+    words = f"DATA={whole}", "SCALE=paper", "N=1", f"OUT={tmp_path / 'out'}"
+    told = make("budget-2019", "table2", *words, f"XCEPTION={tmp_path / 'x.safetensors'}")
+    assert told.returncode and "name it with XCEPTION=" in told.stderr
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "x.safetensors").touch()
+    told = make("budget-2019", "-n", "figure3", *words, f"XCEPTION={tmp_path / 'x.safetensors'}")
+    trained = [line for line in told.stdout.splitlines() if line.startswith("ws-train")]
+    assert len(trained) == 3
+    assert all(f"--init {tmp_path / 'x.safetensors'} " in line for line in trained)
+
+
 def test_goals_without_data_excuse_no_others(voc, tmp_path):  # noqa: F811
     assert make("budget-2019", "-n", "table1", "DATA=/nowhere").returncode == 0
     told = make("budget-2019", "-n", "table1", "table2", "DATA=/nowhere")

@@ -38,8 +38,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make it known until the test ends."""
     original = base.build_backbone
 
-    def build(name: str, stride: int, frozen_norm: bool = False) -> nn.Module:
-        return FiveLevels() if name == NAME else original(name, stride, frozen_norm)
+    def build(name: str, stride: int, frozen_norm: bool = False, pools: str = "3x3") -> nn.Module:
+        return FiveLevels() if name == NAME else original(
+            name, stride, frozen_norm, pools)
 
     monkeypatch.setattr(spec, "BACKBONES", (*spec.BACKBONES, NAME))
     monkeypatch.setattr(base, "build_backbone", build)

@@ -38,9 +38,9 @@ class Tiny(nn.Module):
 def install(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
     """Make it known as ``tiny`` and ``plain``, for good or until the test ends."""
 
-    def build(name: str, stride: int, frozen_norm: bool = False) -> nn.Module:
+    def build(name: str, stride: int, frozen_norm: bool = False, pools: str = "3x3") -> nn.Module:
         if name not in NAMES:
-            return original(name, stride, frozen_norm)
+            return original(name, stride, frozen_norm, pools)
         made = Tiny(name == "plain")
         return backbones.freeze_norms(made) if frozen_norm else made
 
