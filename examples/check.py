@@ -108,10 +108,12 @@ def interval(difference: tuple[float, float, float]) -> str:
 
 
 def gap(full: float | None, baseline: float | None, value: float | None) -> str:
-    """The gap to full that remains, and by how much it is less than the baseline's."""
+    """The gap to full that remains, and how much less it is than the baseline's if there is one."""
     if full is None or baseline is None or value is None or full == baseline:
         return "-"
-    return f"{full - value:.1f} ({100 * (value - baseline) / (full - baseline):+.0f} %)"
+    whole = full - baseline
+    less = "no gap" if whole < 0 else f"{100 * (value - baseline) / whole:+.0f} %"
+    return f"{full - value:.1f} ({less})"
 
 
 def report(title: str, expected: dict[str, Any], path: str) -> list[str]:

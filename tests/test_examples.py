@@ -340,6 +340,10 @@ def test_other_metrics_gaps_classes_and_figures_of_others_are_shown(tmp_path):
     expected["gap"] = {"a": ["full", "b"]}
     lines = check_module().report("T", expected, str(tmp_path / "scores.json"))
     assert lines[5].endswith("gap 5.0 (+33 %), ours 10.0 (+75 %)")
+    expected["gap"] = {"a": ["b", "full"]}
+    assert check_module().report("T", expected, str(tmp_path / "scores.json"))[5].endswith(
+        "gap -2.5 (no gap), ours -30.0 (no gap)")
+    expected["gap"] = {"a": ["full", "b"]}
     assert not any("gap" in line for line in lines[3:5] + lines[6:])
 
 
