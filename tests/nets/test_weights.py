@@ -163,6 +163,8 @@ def test_vgg_brings_thinned_fc6_and_fc7(tmp_path, head, width, heads):
     torch.save({**state, "classifier.0.weight": torch.zeros(8, 10)}, path)
     assert_refused(path, "classifier.0.weight is 8x10: fc6 and fc7 are not VGG-16's",
                    model)
+    torch.save({**state, "classifier.3.bias": torch.full((8,), torch.nan)}, path)
+    assert_refused(path, "fc7.0.bias is not finite everywhere", model)
     torch.save({k: v for k, v in state.items() if k.startswith("features")}, path)
     assert "vgg16, without fc6 and fc7" in load_init(model, str(path))
 

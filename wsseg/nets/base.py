@@ -14,8 +14,6 @@ GROUPS = ("backbone_weight", "backbone_bias", "backbone_norm", "new_weight", "ne
           "new_norm")
 #: Names of the parts that come with a backbone's weights.
 LOADED = frozenset(("backbone", "top"))
-#: What comes with VGG-16's too, where the spec says so.
-FC = frozenset(("fc6", "fc7"))
 
 
 class Net(nn.Module):
@@ -24,12 +22,13 @@ class Net(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, spec: Any, stride: int) -> None:
+    #: Names of the parts that learn at the backbone's rate.
+    loaded = LOADED
+
+    def __init__(self, spec: Any, stride: int, pools: str = "3x3") -> None:
         super().__init__()
         self.spec = spec
-        self.backbone = build_backbone(spec.backbone, stride, spec.frozen_norm,
-                                       getattr(spec, "pools", "3x3"))
-        self.loaded = LOADED | (FC if getattr(spec, "thinned", False) else set())
+        self.backbone = build_backbone(spec.backbone, stride, spec.frozen_norm, pools)
         for name in ("mean", "scale"):
             values = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import WssegError
-from wsseg.nets.base import Net
+from wsseg.nets.base import LOADED, Net
 from wsseg.nets.dualbranch import build_neck
 from wsseg.nets.layers import classifier
 from wsseg.nets.msc import pyramid
@@ -30,7 +30,9 @@ class Segmenter(Net):
     """
 
     def __init__(self, spec: NetSpec) -> None:
-        super().__init__(spec, spec.stride)
+        super().__init__(spec, spec.stride, spec.pools)
+        if spec.thinned:
+            self.loaded = LOADED | {"fc6", "fc7"}
         normed = any(isinstance(m, nn.BatchNorm2d) for m in self.backbone.modules())
         self.neck, self.branches = build_neck(spec, *self.backbone.channels, self.backbone.stride,
                                               normed)

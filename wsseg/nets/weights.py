@@ -123,7 +123,7 @@ def _behind(net: nn.Module, tensors: Mapping[str, Tensor],
 def _thin(net: nn.Module, tensors: Mapping[str, Tensor], path: str
           ) -> list[tuple[FC, dict[str, Tensor]]]:
     """Every n-th filter of VGG-16's fc6 and fc7, and of fc6 every third of 7x7 positions, for each
-    of the net's own; none where the file has none.
+    of the net's own; none where the file has none. Raises WssegError where they do not fit.
 
     DeepLab-LargeFOV (Chen et al. 2015) starts from fewer filters and positions of these layers and
     does not say which; evenly spaced ones are what SSD (Liu et al. 2016) takes.
@@ -140,10 +140,11 @@ def _thin(net: nn.Module, tensors: Mapping[str, Tensor], path: str
                 or {bias6.shape, bias7.shape} != {(count,)} or count % width):
             raise WssegError(f"{path}: classifier.0.weight is {_shape(fc6)}: fc6 and fc7 are not "
                              "VGG-16's")
-        found.append((fc, {
-            "fc6.0.weight": fc6.view(count, inputs, 7, 7)[::every, :, ::3, ::3],
-            "fc6.0.bias": bias6[::every],
-            "fc7.0.weight": fc7[::every, ::every, None, None], "fc7.0.bias": bias7[::every]}))
+        own = {"fc6.0.weight": fc6.view(count, inputs, 7, 7)[::every, :, ::3, ::3],
+               "fc6.0.bias": bias6[::every],
+               "fc7.0.weight": fc7[::every, ::every, None, None], "fc7.0.bias": bias7[::every]}
+        _check(_Part(fc, "fc6 and fc7", own, frozenset(("fc8.weight", "fc8.bias"))), path)
+        found.append((fc, own))
     return found
 
 
