@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: E402
 from tests import tinynet  # noqa: E402
 from wsseg.errors import WssegError  # noqa: E402
 from wsseg.nets.inference import Inference, pooled, predict_probabilities  # noqa: E402
+from wsseg.refine.fuse import resample  # noqa: E402
 from wsseg.nets.segmenter import NetSpec, build  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -127,8 +128,17 @@ def test_cells_are_means_of_what_is_there(size, stride):
     assert found.shape == (2, 3, rows, columns)
     for y in range(rows):
         for x in range(columns):
-            cell = values[:, :, y * stride:(y + 1) * stride, x * stride:(x + 1) * stride]
+            cell = values[:, :, y * size[0] // rows:-(-(y + 1) * size[0] // rows),
+                          x * size[1] // columns:-(-(x + 1) * size[1] // columns)]
             np.testing.assert_allclose(found[:, :, y, x], cell.mean((2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("length", range(332, 338))
+def test_scores_come_back_to_where_they_were(length):
+    ramp = torch.linspace(0, 1, length).expand(1, 1, 8, length).contiguous()
+    found = resample(pooled(ramp, 4)[0].numpy(), (8, length))[0, 4]
+    shift = np.abs(found - ramp[0, 0, 4].numpy())[4:-4] * (length - 1)
+    assert shift.max() < .51
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.cuda.OutOfMemoryError("CUDA"),

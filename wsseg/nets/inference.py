@@ -73,11 +73,15 @@ def _logits(net: Segmenter, images: Tensor, branch: str, bf16: bool) -> Tensor:
 
 
 def pooled(probabilities: Tensor, stride: int) -> Tensor:
-    """Average (B,K,H,W) over cells of ``stride`` pixels, those at the border over what there is:
-    (B,K,ceil(H/stride),ceil(W/stride))."""
+    """Average (B,K,H,W) over cells of about ``stride`` pixels: (B,K,ceil(H/stride),ceil(W/stride)).
+
+    The cells are of equal size, as ``resample`` takes them to be: of exactly ``stride`` pixels with
+    a narrower last one, the map would come back up to three pixels away from where it was.
+    """
     if stride == 1:
         return probabilities
-    return F.avg_pool2d(probabilities, stride, ceil_mode=True, count_include_pad=False)
+    height, width = probabilities.shape[2:]
+    return F.adaptive_avg_pool2d(probabilities, (-(-height // stride), -(-width // stride)))
 
 
 @dataclass(frozen=True)
