@@ -22,7 +22,7 @@ def test_tags_become_a_vector_with_the_background():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 60)] * 4, st.integers(1, 3)), max_size=4),
        st.integers(1, 9), st.integers(1, 9))
-def test_cells_whose_centre_is_in_a_box_are_inside(corners, height, width):
+def test_positions_whose_pixel_is_in_a_box_are_inside(corners, height, width):
     boxes = np.array([[min(a, c), min(b, d), max(a, c) + .5, max(b, d) + .5]
                       for a, b, c, d, _ in corners]).reshape(-1, 4)
     ids = np.array([c[4] for c in corners], np.int64)
@@ -32,10 +32,13 @@ def test_cells_whose_centre_is_in_a_box_are_inside(corners, height, width):
     expected = np.zeros((4, height, width), bool)
     expected[0] = True
     for (x0, y0, x1, y1), cls in zip(boxes, ids):
-        rows = [y for y in range(height) if y0 <= (y + .5) * 61 / height < y1]
-        columns = [x for x in range(width) if x0 <= (x + .5) * 61 / width < x1]
-        rows = rows or [min(int((y0 + y1) / 2 * height / 61), height - 1)]
-        columns = columns or [min(int((x0 + x1) / 2 * width / 61), width - 1)]
+        inside = []
+        for count, low, high in ((height, y0, y1), (width, x0, x1)):
+            step = 60 / max(1, count - 1)
+            at = [i * step + .5 for i in range(count)]
+            nearest = min(max(int(((low + high) / 2 - .5) / step + .5), 0), count - 1)
+            inside.append([i for i in range(count) if low <= at[i] < high] or [nearest])
+        rows, columns = inside
         expected[cls][np.ix_(rows, columns)] = True
     assert np.array_equal(maps, expected)
 
@@ -46,8 +49,15 @@ def test_a_box_of_the_map_itself_covers_its_own_pixels():
 
 
 def test_a_thin_box_has_the_column_of_its_middle():
-    maps = box_maps(np.array([[17., 0, 18, 32]]), np.array([1]), 2, image=(32, 32), size=(4, 4))
-    assert maps[1].astype(int).tolist() == [[0, 0, 1, 0]] * 4
+    maps = box_maps(np.array([[17., 0, 18, 33]]), np.array([1]), 2, image=(33, 33), size=(5, 5))
+    assert maps[1].astype(int).tolist() == [[0, 0, 1, 0, 0]] * 5
+
+
+def test_a_box_boosts_the_logits_under_its_own_pixels():
+    maps = box_maps(np.array([[2., 282, 41, 320]]), np.array([1]), 2, image=(321, 321),
+                    size=(41, 41))
+    rows, columns = maps[1].any(1).nonzero()[0] * 8, maps[1].any(0).nonzero()[0] * 8
+    assert rows.tolist() == [288, 296, 304, 312] and columns.tolist() == [8, 16, 24, 32, 40]
 
 
 def test_ids_that_are_no_class_are_refused():

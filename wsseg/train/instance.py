@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from wsseg.nets.inference import pooled
 from wsseg.nets.instance import InstanceNet, Labels, with_stuff
 from wsseg.nets.layers import resize
 from wsseg.train.instance_samples import InstanceBatch
@@ -84,8 +84,8 @@ class InstanceObjective(nn.Module):
             logits = net.segmenter(images)
         total, count = net.log_weights.sum() * 0, net.log_weights.new_zeros(())
         with torch.autocast(images.device.type, enabled=False):
-            prob = self._smaller(resize(logits.float(), size).softmax(1))
-            photos = self._smaller(batch.photos.float())
+            prob = pooled(resize(logits.float(), size).softmax(1), self.stride)
+            photos = pooled(batch.photos.float(), self.stride)
             truth = self._cells(batch.ids)
             for i, (boxes, classes, scores) in enumerate(batch.detections):
                 labels = self._labels(boxes, classes, scores, size, prob)
@@ -105,14 +105,11 @@ class InstanceObjective(nn.Module):
             (boxes, torch.float32), (classes, torch.int64), (scores, torch.float32))),
             self.net.spec.stuff, size)
 
-    def _smaller(self, maps: Tensor) -> Tensor:
-        return maps if self.stride == 1 else F.avg_pool2d(maps, self.stride, ceil_mode=True,
-                                                          count_include_pad=False)
-
     def _cells(self, ids: Tensor) -> Tensor:
-        """The segment at the middle of each cell, int64 (B,h,w)."""
+        """The segment at the middle of each of the cells of ``pooled``, int64 (B,h,w)."""
         for axis in (1, 2):
-            at = torch.arange(self.stride // 2, ids.shape[axis] + self.stride // 2, self.stride,
-                              device=ids.device).clamp_max(ids.shape[axis] - 1)
+            length = ids.shape[axis]
+            count = -(-length // self.stride)
+            at = (2 * torch.arange(count, device=ids.device) + 1) * length // (2 * count)
             ids = ids.index_select(axis, at)
         return ids.long()

@@ -49,20 +49,20 @@ def box_maps(boxes: np.ndarray, ids: np.ndarray, classes: int, *, image: tuple[i
              size: tuple[int, int]) -> np.ndarray:
     """Return bool (K, *size), where each class has a box; channel 0 is True throughout.
 
-    boxes: float (N,4) as x0, y0, x1, y1 in pixels of an ``image`` of (H,W); ids: (N,). A cell of
-    the map is inside a box when its centre is; a box too thin to hold the centre of any column
-    (or row) has the one that its middle lies in. Raises RecordError for an id that is no class.
+    boxes: float (N,4) as x0, y0, x1, y1 in pixels of an ``image`` of (H,W); ids: (N,). Positions
+    of the map lie corners on corners, as the nets' logits do, and are inside a box when the pixel
+    under them is; a box too thin to hold any column (or row) has the one nearest to its middle.
+    Raises RecordError for an id that is no class.
     """
     tags_of_boxes(boxes, ids, classes)
     result = np.zeros((classes, *size), bool)
     result[0] = True
-    scale = np.array([size[1] / image[1], size[0] / image[0]])
     limit = np.array([size[1], size[0]])
+    step = np.maximum(1, [image[1] - 1, image[0] - 1]) / np.maximum(1, limit - 1)
     for box, cls in zip(np.asarray(boxes, np.float64).reshape(-1, 4), ids.tolist()):
-        low, high = box[:2] * scale, box[2:] * scale
-        first = np.ceil(low - .5).astype(int)  # the centre of cell i is i + .5
-        last = np.ceil(high - .5).astype(int)
-        middle = np.floor((low + high) / 2).astype(int).clip(0, limit - 1)
+        low, high = (box[:2] - .5) / step, (box[2:] - .5) / step  # pixel i has its centre at i + .5
+        first, last = np.ceil(low).astype(int), np.ceil(high).astype(int)
+        middle = np.floor((low + high) / 2 + .5).astype(int).clip(0, limit - 1)
         empty = last <= first
         first, last = np.where(empty, middle, first), np.where(empty, middle + 1, last)
         x0, y0 = first.clip(0, limit)
