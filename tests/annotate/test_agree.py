@@ -36,7 +36,8 @@ def by_pixel(boxes, classes, outside, contested, rest):
                 masks = masks_of(b)
                 said = [None if m is None else bool(m[y - y0, x - x0]) for m in masks]
                 if None in said or len(set(said)) == 2:
-                    label[y, x], ids[y, x] = 255, 0
+                    if rest is None or not ids[y, x]:
+                        label[y, x], ids[y, x] = 255, 0
                 elif said[0] and classes[i] in agreed:
                     label[y, x], ids[y, x] = 255, 0
                 elif said[0]:

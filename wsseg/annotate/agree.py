@@ -89,7 +89,8 @@ def paint_agreed(boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int],
 
     boxes: int (N, 4) within the image; classes: (N,); outside: label of what lies in no box
     (0 background, 255 ignore), and without ``rest`` what no method takes within a box; rest: label
-    of that. contested: keep labels where boxes of several classes lie.
+    of that, and what a smaller box has less than full agreement on stays with the larger one that
+    has. contested: keep labels where boxes of several classes lie.
     Returns label, uint8 or uint16 (H, W), 255 where unknown, and ids uint16 (H, W): box number
     + 1, 0 = none.
     """
@@ -107,6 +108,8 @@ def paint_agreed(boxes: np.ndarray, classes: np.ndarray, size: tuple[int, int],
         before = taken.setdefault(cls, np.zeros(size, bool))
         twice = both & before[inside]
         before[inside] |= both
+        if rest is not None:
+            doubt &= ids[inside] == 0
         both, doubt = both & ~twice, doubt | twice
         label[inside][both], ids[inside][both] = cls, i + 1
         label[inside][doubt], ids[inside][doubt] = IGNORE, 0
