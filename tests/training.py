@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,3 +110,15 @@ def runner(tmp_path, capfd, monkeypatch) -> Runner:
     tinynet.install(monkeypatch)
     places(tmp_path)
     return Runner(tmp_path, capfd)
+
+
+def steps_of(log: Path) -> int:
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def wait_for(tool: Any, log: Path, steps: int) -> None:
+    """Wait until a tool that is running has written so many lines of its log."""
+    until = time.monotonic() + 60
+    while steps_of(log) < steps:
+        assert time.monotonic() < until, tool.said
+        time.sleep(.002)

@@ -156,6 +156,28 @@ def test_an_empty_batch_is_0_of_0():
         assert total.item() == count.item() == 0
 
 
+@pytest.mark.parametrize("path", ("_by_images", "_by_bands"))
+def test_a_source_that_a_batch_lacks_costs_nothing(path):
+    """With --join-classes a batch may have no image of one of them."""
+    total, gradient = getattr(losses, path)(torch.zeros(0, 3, 4, 4), torch.zeros(
+        0, 8, 8, dtype=torch.uint8), torch.zeros(0, 8, 8))
+    assert total.item() == 0 and gradient.shape == (0, 3, 4, 4)
+
+
+@pytest.mark.parametrize("size", ((4, 4), (8, 8)))
+def test_labels_stay_as_they_were(size):
+    labels = torch.full((1, *size), 255, dtype=torch.int64)
+    labels[0, 0, 0] = 2
+    before = labels.clone()
+    first, second = (labelled_nll(torch.ones(1, 3, 4, 4), labels, sparse=False) for _ in range(2))
+    assert torch.equal(labels, before) and first == second
+
+
+def test_many_classes_do_not_make_full_labels_sparse(monkeypatch):
+    monkeypatch.setattr(losses, "_sparse_nll", None)
+    labelled_nll(torch.zeros(1, 250, 4, 4), torch.zeros(1, 8, 8, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("path, limit", (("_by_images", "CHUNK"), ("_by_bands", "BAND")))
 @pytest.mark.parametrize("values", (1, 9 * 5 * 28, 1 << 30))
 def test_parts_of_any_size_give_the_same(path, limit, values, monkeypatch):

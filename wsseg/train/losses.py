@@ -20,6 +20,8 @@ from torch import Tensor
 IGNORE = 255
 #: Labelled share, for each class, under which interpolating single pixels is faster (measured).
 SPARSE = .005
+#: And never above this, for single pixels want memory for each class.
+SPARSE_MOST = .1
 #: Values of upsampled logits held at a time, on a GPU 256 MB, else 1 MB.
 CHUNK, BAND = 1 << 26, 1 << 18
 
@@ -51,8 +53,8 @@ def labelled_nll(logits: Tensor, labels: Tensor, weight: Tensor | None = None,
     weight = _pixel_weight(labels, weight, class_weight)
     with torch.autocast(logits.device.type, enabled=False):
         if sparse is None:
-            share = 1. if weight.is_cuda else (weight != 0).float().mean().item()
-            sparse = share < SPARSE * logits.shape[1]
+            sparse = not weight.is_cuda and (
+                (weight != 0).float().mean().item() < min(SPARSE * logits.shape[1], SPARSE_MOST))
         if sparse:
             total = _sparse_nll(logits, labels, weight)
         else:
@@ -133,8 +135,7 @@ class _DenseNLL(torch.autograd.Function):
 
 def _to_gradient(z: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted sum over logits (B,K,H,W), and put its gradient in their place."""
-    w, target = weight[:, None], labels[:, None].long()
-    target.masked_fill_(target == IGNORE, 0)
+    w, target = weight[:, None], labels.masked_fill(labels == IGNORE, 0)[:, None].long()
     z -= z.amax(1, keepdim=True)
     nll = z.gather(1, target).neg_()
     scale = z.exp_().sum(1, keepdim=True)
@@ -146,7 +147,7 @@ def _to_gradient(z: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 
 def _by_images(small: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The sum and its gradient, some images at a time."""
-    step = max(1, CHUNK // (small.shape[1] * labels[0].numel()))
+    step = max(1, CHUNK // (small.shape[1] * labels.shape[1:].numel()))
     total, gradients = weight.new_zeros(()), []
     for i in range(0, len(small), step):
         with torch.enable_grad():
