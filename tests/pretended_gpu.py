@@ -191,7 +191,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch, "as_tensor", _moved(torch.as_tensor))
     monkeypatch.setattr(torch.Tensor, "to", like)
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(threading.Thread, "run", pretending)
     with Pretence():
         yield

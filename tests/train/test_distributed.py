@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from tests.conftest import ROOT  # noqa: E402
-from tests.training import QUICK, places  # noqa: E402
+from tests.training import QUICK, places, wait_for  # noqa: E402
 from tests.warm import warm  # noqa: E402
 from wsseg.errors import ExitStatus, UsageError  # noqa: E402
 from wsseg.nets.layers import FrozenNorm  # noqa: E402
@@ -35,12 +36,17 @@ def free_port() -> str:
         return str(link.getsockname()[1])
 
 
-def pair(folder, *words) -> list:
-    """Two processes as torchrun starts them; they have ended."""
-    port = free_port()
-    tools = [warm().spawn(["ws-train", *words], folder, {
+def started(folders, *words) -> list:
+    """Two processes as torchrun starts them, in one folder or in one each."""
+    port, folders = free_port(), folders if isinstance(folders, tuple) else (folders, folders)
+    return [warm().spawn(["ws-train", *words], folder, {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": port,
-        "MASTER_ADDR": "127.0.0.1"}) for rank in (0, 1)]
+        "MASTER_ADDR": "127.0.0.1"}) for rank, folder in enumerate(folders)]
+
+
+def pair(folder, *words) -> list:
+    """The same; they have ended."""
+    tools = started(folder, *words)
     for tool in tools:
         tool.status = tool.wait()
     return tools
@@ -103,6 +109,34 @@ def test_they_stop_together_and_go_on(tmp_path):
     assert log.count("val_miou") == 4
     tools = pair(tmp_path, *words, "-o", "two", "--resume")
     assert "two is finished already" in tools[0].said
+
+
+def test_a_signal_that_one_of_them_gets_stops_both(tmp_path):
+    places(tmp_path)
+    words = [*STILL, "strong", "--iterations", "400", "--log-every", "1", "-o", "two"]
+    tools = started(tmp_path, *words)
+    log = tmp_path / "two" / "log.jsonl"
+    wait_for(tools[0], log, 3)
+    os.kill(tools[1].pid, signal.SIGTERM)
+    assert [t.wait() for t in tools] == [0, -signal.SIGTERM], [t.said for t in tools]
+    assert "--resume goes on" in tools[0].said
+    stopped = len(log.read_text().splitlines())
+    assert 3 <= stopped < 400
+    tools = pair(tmp_path, *words, "--resume", "--max-minutes", "1e-9")
+    assert [t.status for t in tools] == [0, 0], [t.said for t in tools]
+    assert len(log.read_text().splitlines()) == stopped + 1
+
+
+def test_processes_that_would_go_on_after_different_steps_are_refused(tmp_path):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        places(tmp_path / name)
+    words = [*STILL, "strong", "-o", "run", "--resume"]
+    tools = pair(tmp_path / "here", *words, "--max-minutes", "1e-9")
+    assert [t.status for t in tools] == [0, 0], [t.said for t in tools]
+    tools = started((tmp_path / "here", tmp_path / "there"), *words)
+    assert [t.wait() for t in tools] == [ExitStatus.FAILED] * 2
+    assert all("would go on after step 0, another after 1" in t.said for t in tools)
 
 
 def test_each_names_its_images_when_the_loss_is_no_number(tmp_path):
@@ -174,7 +208,8 @@ def test_devices_by_name(monkeypatch):
 def test_precision_by_name(monkeypatch):
     gpu = SimpleNamespace(type="cuda")
     assert use_bf16("bf16", gpu) and not use_bf16("fp32", gpu)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert use_bf16("auto", gpu)
+    for capability, has in (((8, 0), True), ((9, 0), True), ((7, 5), False)):  # Turing emulates it
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        assert use_bf16("auto", gpu) is has
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     assert not use_bf16("auto", torch.device("cpu"))

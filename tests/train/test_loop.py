@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 class Batches:
     """Stands for a Loader: batch ``n`` is the same whenever it is asked for."""
 
-    rank = 0
+    rank, world = 0, 1
     augment, sampler = SimpleNamespace(crop=(6, 7)), SimpleNamespace(size=4)
 
     def __init__(self):
@@ -170,6 +171,19 @@ def test_a_loss_that_is_no_number_stops_it_before_it_harms():
     assert saved == [1, 2, 3]
     for a, b in zip(reached[-1], weights(net)):
         assert torch.equal(a, b)
+
+
+def test_weights_that_are_no_numbers_are_not_saved():
+    """The loss of the last step was finite, and its gradient was not."""
+    net, saved = Net(), []
+
+    def step(number, images):
+        next(net.parameters()).data.fill_(math.inf)
+
+    given = trainer(net, hooks=Hooks(step=step, save=saved.append), iterations=1)
+    with pytest.raises(LossError, match="weights are not finite after step 1"):
+        given.run()
+    assert saved == []
 
 
 @pytest.mark.parametrize("error", [

@@ -45,9 +45,6 @@ class Detect(Task):
     def objective(self, net: Any, data: Data) -> Any:
         return DetectObjective(net, self.options["rois"])
 
-    def compile(self, net: Any) -> None:
-        net.backbone.compile()  # the rest has other shapes at every step
-
     def evaluation(self, net: Any, data: Data, device: Any, bf16: bool
                    ) -> Callable[[], dict[str, Any]]:
         samples = data.val.samples

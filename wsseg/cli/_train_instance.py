@@ -89,9 +89,6 @@ class Instance(Task):
         return SegmentLoader({n: p.samples for n, p in data.parts.items()}, sampler,
                              self.augment(), threads=self.flow.jobs, rank=rank, world=world)
 
-    def compile(self, net: Any) -> None:
-        net.segmenter.compile()
-
     def evaluation(self, net: Any, data: Data, device: Any, bf16: bool
                    ) -> Callable[[], dict[str, Any]]:
         samples, names = data.val.samples, data.names

@@ -69,10 +69,6 @@ class Segment(Task):
                          background=background_id(data.names) is not None,
                          class_weight=class_weight(o["class_weight"], len(data.names)))
 
-    def compile(self, net: Any) -> None:
-        for module in (net.backbone, *net.branches.values()):
-            module.compile()
-
     def evaluation(self, net: Any, data: Data, device: Any, bf16: bool
                    ) -> Callable[[], dict[str, Any]]:
         return Validation(Inference(net, device, bf16=bf16), data.val.samples,

@@ -23,8 +23,8 @@ from wsseg.io.source import Catalogue
 from wsseg.io.supervision import Labels, union
 from wsseg.nets.model import find_card, model_bytes
 from wsseg.train.augment import Augment
-from wsseg.train.distributed import (join_group, leave_group, pick_device, placed, use_bf16,
-                                     wrapped)
+from wsseg.train.distributed import (join_group, leave_group, pick_device, placed,
+                                     same_everywhere, use_bf16, wrapped)
 from wsseg.train.board import board
 from wsseg.train.loop import Hooks, Plan, Trainer, seed_torch
 from wsseg.train.optim import L2SP, build_optimizer
@@ -79,9 +79,6 @@ class Task:
                    ) -> Callable[[], dict[str, Any]]:
         """Return what gives an entry for the log; asked for where there is ``data.val``."""
         raise NotImplementedError
-
-    def compile(self, net: Any) -> None:
-        net.compile()
 
     def spent(self, data: Data, *more: Mapping[str, Labels]) -> dict[str, Labels]:
         """Return the labels spent on all that is trained on, and more beside it."""
@@ -146,7 +143,7 @@ class Training:
         self.net = placed(net, device)
         objective = task.objective(self.net, data).to(device)
         if o["compiled"]:
-            task.compile(self.net)
+            self.net.compile()
         groups = self.net.parameter_groups()
         self.optimizer = build_optimizer(
             groups, o["optimizer"], lr=o["lr"], momentum=o["momentum"], new_rate=o["new_rate"],
@@ -203,7 +200,7 @@ class Training:
 
     def train(self) -> dict[str, Any]:
         """Train from the start or the last checkpoint; write the model. Returns a summary."""
-        start, began = self._resume(), time.monotonic()
+        start, began = same_everywhere(self._resume(), self.device), time.monotonic()
         if self.folder is not None and self.folder.finished and start >= self.iterations:
             self.flow.env.say(f"{self.flow.output} is finished already")
             self.folder.renew()

@@ -44,6 +44,10 @@ class Net(nn.Module):
             raise ValueError(f"images must be (B,3,H,W) or (B,H,W,3), not {tuple(images.shape)}")
         return (images - self.mean).mul_(self.scale)
 
+    def compile(self, *args: object, **options: object) -> None:
+        """``torch.compile`` what is called for each batch of images, by whichever method."""
+        self.backbone.compile(*args, **options)
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Every parameter that is trained, once, by where it lies and what it is (``GROUPS``).
 

@@ -69,6 +69,10 @@ class Classifier(Net):
         """Class activations (B,classes,h,w), without the bias: their mean and it are the logits."""
         return nn.functional.conv2d(features, self.head.weight)
 
+    def compile(self, *args: object, **options: object) -> None:
+        for module in (self.backbone, self.top):
+            module.compile(*args, **options)
+
     def classifiers(self) -> list[nn.Conv2d]:
         """The layers whose rows are classes."""
         return [self.head]

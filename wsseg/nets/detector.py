@@ -71,6 +71,10 @@ class Detector(Net):
         """The layers whose rows are classes."""
         return [self.roi_heads.box_predictor.cls_score, self.roi_heads.box_predictor.bbox_pred]
 
+    def compile(self, *args: object, **options: object) -> None:
+        """``torch.compile`` the features: the rest has other shapes at every step."""
+        self.features = torch.compile(self.features, *args, **options)
+
     def features(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """The levels that anchors lie on, that of least stride first."""
         if not self.spec.fpn:

@@ -97,6 +97,10 @@ class InstanceNet(nn.Module):
             rgb_sigma=[*(spec.xy_sigma * s for s in scale), *[spec.rgb_sigma] * 3],
             iterations=spec.iterations)[0]
 
+    def compile(self, *args: object, **options: object) -> None:
+        """``torch.compile`` the segmentation net: the CRF has other shapes for each image."""
+        self.segmenter.compile(*args, **options)
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """As of ``Segmenter``; the four weights are with the new biases, which do not decay."""
         groups = self.segmenter.parameter_groups()

@@ -147,13 +147,19 @@ class RSIS(Net):
             raise ValueError("W-RSIS needs tokens, and RSIS takes none")
         if tokens is not None:
             steps = tokens.shape[1]
+        return self.decoder(self.encode(images), images.shape[2:], steps or self.spec.steps, tokens)
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """The skips of the decoder, that of stride 32 first."""
         features = []
-        x = images
         for stage in stages(self.backbone)[0]:
-            x = stage(x)
-            features.append(x)
-        skips = [skip(x) for skip, x in zip(self.skips, features[::-1])]
-        return self.decoder(skips, images.shape[2:], steps or self.spec.steps, tokens)
+            images = stage(images)
+            features.append(images)
+        return [skip(x) for skip, x in zip(self.skips, features[::-1])]
+
+    def compile(self, *args: object, **options: object) -> None:
+        """``torch.compile`` the encoder: the decoder has another number of steps for each batch."""
+        self.encode = torch.compile(self.encode, *args, **options)
 
     def classifiers(self) -> list[nn.Linear]:
         """The layers whose rows are classes."""

@@ -82,6 +82,10 @@ class Segmenter(Net):
         logits = pyramid(both, images)[-1] if self.spec.msc else both(images)
         return logits[:strong], logits[strong:]
 
+    def compile(self, *args: object, **options: object) -> None:
+        for module in (self.backbone, *self.branches.values()):
+            module.compile(*args, **options)
+
     def _branch(self, name: str) -> nn.Module:
         if name not in self.branches:
             raise WssegError(f"this net has no {name} branch, only: {', '.join(self.branches)}")

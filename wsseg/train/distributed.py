@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from wsseg.errors import UsageError
+from wsseg.errors import UsageError, WssegError
 from wsseg.nets.layers import FrozenNorm
 
 _PATIENCE = timedelta(hours=3)  # the others wait while the first evaluates
@@ -28,6 +28,18 @@ def leave_group() -> None:
     """Leave them again."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def same_everywhere(step: int, device: torch.device) -> int:
+    """Return the step that all processes go on after. Raises WssegError where they differ."""
+    if dist.is_initialized():
+        both = torch.tensor([step, -step], device=device)
+        dist.all_reduce(both, dist.ReduceOp.MAX)
+        most, least = int(both[0]), -int(both[1])
+        if most != least:
+            raise WssegError(f"one process would go on after step {least}, another after {most}: "
+                             "the run's folder must be one that all of them see")
+    return step
 
 
 def placed(net: nn.Module, device: torch.device) -> nn.Module:
@@ -81,9 +93,12 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16; ``auto`` where the processor has it."""
+    """Whether to compute in bfloat16; ``auto`` where the processor has it.
+
+    ``torch.cuda.is_bf16_supported`` also says yes where it is emulated, which is slow.
+    """
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()

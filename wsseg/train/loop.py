@@ -98,17 +98,19 @@ class Trainer:
                     self.hooks.log({"step": done, "loss": round(float(torch.stack(losses).mean()),
                                                                 6),
                                     "lr": plan.lr * plan.schedule.factor(step),
-                                    "img/s": round(seen / max(now - logged, 1e-9), 2),
+                                    "img/s": round(seen * self.loader.world
+                                                   / max(now - logged, 1e-9), 2),
                                     "waiting": round(self.waited / max(now - logged, 1e-9), 4)})
                     logged, seen, losses, self.waited = now, 0, [], 0.
                 if plan.val_every and (done % plan.val_every == 0 or last) and self.hooks.evaluate:
                     self._check(True)
                     self.hooks.log({"step": done, **self.hooks.evaluate(done)})
                     logged, seen, self.waited = time.monotonic(), 0, 0.
-                late = self.hooks.stop() or self._late(done, began)
+                late = self._ends(done, began)
                 if last or late or (plan.save_minutes
                                     and time.monotonic() - saved > 60 * plan.save_minutes):
                     self._check(True)
+                    self._check_weights(done)
                     self.hooks.save(done)
                     saved = time.monotonic()
                 if late and not last:
@@ -162,18 +164,24 @@ class Trainer:
                                 "(a smaller --lr, or --precision fp32, may help; the last "
                                 "checkpoint is from before)")
 
-    def _late(self, done: int, began: float) -> bool:
-        """Whether ``max_minutes`` are over: by the first process's clock, or others would wait
-        for one that has stopped."""
-        limit = self.plan.max_minutes
-        if not limit or self.device.type != "cpu" and done % _CHECK:
+    def _check_weights(self, done: int) -> None:
+        """Raise LossError if a weight is not finite: a loss can be while its gradient is not."""
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise LossError(f"weights are not finite after step {done} (a smaller --lr, or "
+                            "--precision fp32, may help; the last checkpoint is from before)")
+
+    def _ends(self, done: int, began: float) -> bool:
+        """Whether a process was asked to stop, or has trained for ``max_minutes``: all of them
+        agree, or the others would wait for one that has stopped."""
+        several, limit = dist.is_initialized(), self.plan.max_minutes
+        if several and self.device.type != "cpu" and done % _CHECK:
             return False
-        late = time.monotonic() - began > 60 * limit
-        if dist.is_initialized():
-            flag = torch.tensor(float(late), device=self.device)
-            dist.broadcast(flag, 0)
-            late = bool(flag.item())
-        return late
+        mine = self.hooks.stop() or bool(limit) and time.monotonic() - began > 60 * limit
+        if not several:
+            return mine
+        flag = torch.tensor(float(mine), device=self.device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag.item())
 
     def _too_large(self) -> str:
         crop = "x".join(map(str, self.loader.augment.crop))
