@@ -13,7 +13,7 @@ from wsseg.errors import UnsafeError, UsageError, WssegError
 from wsseg.io.folder import FolderSource
 from wsseg.io.hdf5 import Hdf5Source
 from wsseg.io.header import Header, Total, history_entry
-from wsseg.io.places import is_file_form, open_sink, open_source
+from wsseg.io.places import FileSink, is_file_form, open_sink, open_source
 from wsseg.io.record import Record
 from wsseg.io.stream import StreamSource
 
@@ -111,6 +111,26 @@ def test_a_file_is_called_part_until_it_is_complete(tmp_path, name):
     assert [p.name for p in tmp_path.iterdir()] == [f"{name}.part"]
     with pytest.raises(UsageError, match=f"but .*{name}.part: finish it with --resume"):
         open_source(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.tar"])
+def test_of_two_writers_that_begin_at_once_one_is_refused(tmp_path, name):
+    first = FileSink(str(tmp_path / name), HEADER, "overwrite")
+    (tmp_path / f"{name}.part").unlink()  # by a second, which looked before the first was there
+    (tmp_path / f"{name}.part").write_bytes(b"the second's")
+    with pytest.raises(WssegError, match="is being written by another process"):
+        first.finish(Total().end(HEADER))
+    assert (tmp_path / f"{name}.part").read_bytes() == b"the second's"
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.tar"])
+def test_a_file_has_one_writer(tmp_path, name):
+    sink = FileSink(str(tmp_path / name), HEADER)
+    for mode in ("resume", "overwrite"):
+        with pytest.raises(WssegError, match="is being written by another process"):
+            FileSink(str(tmp_path / name), HEADER, mode)
+    sink.abort()
 
 
 @pytest.mark.parametrize("name", ["x.h5", "x.tar"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,14 @@ def test_overwriting_removes_the_run(folder):
     again(folder, "overwrite", lr=.2)
     assert os.listdir(folder.path) == [SETTINGS]
     assert json.loads((folder.path / SETTINGS).read_text())["lr"] == .2
+
+
+def test_overwriting_that_is_killed_never_leaves_checkpoints_without_their_settings(
+        folder, monkeypatch):
+    removed = []
+    monkeypatch.setattr(Path, "unlink", lambda path, **_: removed.append(path.name))
+    again(folder, "overwrite", lr=.2)
+    assert LAST in removed and removed[-1] == SETTINGS
 
 
 def test_a_run_is_resumed_with_its_own_settings(folder):

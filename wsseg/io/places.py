@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -137,18 +138,18 @@ class FileSink:
             raise UsageError(f"{old} exists: add --overwrite or --resume")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock()
-            if mode == "resume" and old is not None:
-                if old == self._part:
-                    os.replace(self._part, self._earlier)
-                    old = self._earlier
-                self._salvage = _Salvage(old, header)
-            else:
-                self._earlier.unlink(missing_ok=True)
-            self._part.unlink(missing_ok=True)  # emptied, it would change what is linked to it
-            self._handle = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-                                   | os.O_CLOEXEC, 0o666)
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with self._held():
+                if mode == "resume" and old is not None:
+                    if old == self._part:
+                        os.replace(self._part, self._earlier)
+                        old = self._earlier
+                    self._salvage = _Salvage(old, header)
+                else:
+                    self._earlier.unlink(missing_ok=True)
+                self._part.unlink(missing_ok=True)  # emptied, it would change what is linked to it
+                self._handle = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL
+                                       | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if place.lower().endswith(_HDF5):
                 from wsseg.io.hdf5 import Hdf5Writer as Writer
             else:
@@ -157,17 +158,22 @@ class FileSink:
         except OSError as error:
             raise self._failed(error) from None
 
-    def _lock(self) -> None:
-        """Refuse a ``.part`` that another process still writes."""
-        if not self._part.exists():
-            return
-        handle = os.open(self._part, os.O_RDONLY | os.O_CLOEXEC)
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Refuse a ``.part`` that another process still writes, and keep others from this one."""
+        handle = os.open(self._part, os.O_RDONLY | os.O_CLOEXEC) if self._part.exists() else -1
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if handle >= 0:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
         except BlockingIOError:
-            raise WssegError(f"{self._path} is being written by another process") from None
+            raise self._taken() from None
         finally:
-            os.close(handle)
+            if handle >= 0:
+                os.close(handle)
+
+    def _taken(self) -> WssegError:
+        return WssegError(f"{self._path} is being written by another process")
 
     def _failed(self, error: OSError) -> WssegError:
         return WssegError(f"cannot write {self._path}: {error.strerror or error}")
@@ -187,6 +193,8 @@ class FileSink:
         try:
             self._writer.close(end)
             os.fsync(self._handle)
+            if not os.path.samestat(os.fstat(self._handle), os.stat(self._part)):
+                raise self._taken()  # which began at the same moment, and took our file away
             os.replace(self._part, self._path)
             self._earlier.unlink(missing_ok=True)
         except OSError as error:

@@ -43,7 +43,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
-            for name in present:
+            for name in sorted(present, key=SETTINGS.__eq__):  # last, for it tells of the others
                 if mode == "overwrite" or _TEMPORARY.fullmatch(name):
                     (self.path / name).unlink()
             if mode == "resume" and earlier.exists():
