@@ -2,12 +2,15 @@
 #
 #   make -C examples/PAPER check DATA=VOCdevkit/VOC2012 [SCALE=mini|small|paper] [SEEDS="0 1 2"]
 #
-# DATA     the VOC2012 folder: JPEGImages, SegmentationClass, ImageSets/Segmentation. A relative path is one
-#          of the folder where make was called, or else of the Makefile's
+# DATA     the VOC2012 folder: JPEGImages, SegmentationClass, ImageSets/Segmentation (panoptic-2018: Cityscapes).
+#          A relative path is one of the folder where make was called, or else of the Makefile's
 # SCALE    mini: EfficientNet-Lite0 and minutes a row on two cores; small: the same net for minutes of
 #          a GPU; paper: the paper's net, and SegmentationClassAug with trainaug.txt under DATA
 # SEEDS    one training of every row for each
-# OUT      where all is kept (build/SCALE): one folder for each DATA, SCALE and NET
+# DEVICE   where to train: auto, cpu, cuda, cuda:1; JOBS: threads of a tool, all cores unless set
+# OUT      where all is kept (build/SCALE): one folder for each DATA, SCALE, NET, kind of labels and so on, which
+#          OUT/made-of tells
+# BIN      the folder of wsseg's tools, if not .venv/bin or on the PATH; RESAMPLES: of the intervals (1000)
 # PREDICT  options of ws-predict; CRF: those of ws-crf behind it, where a row has one
 # TEST     the images of an archive for the VOC server: test.txt, unless SCALE=paper val.txt for a trial
 #
@@ -25,6 +28,12 @@ ifneq ($(firstword $(sort 4.2 $(MAKE_VERSION))),4.2)
 $(error this is make $(MAKE_VERSION); GNU make 4.2 or later is needed)
 endif
 export CALLED ?= $(or $(PWD),$(CURDIR))
+# what a Makefile says of itself, which the environment does not: DATA is not VOC's; goals without data
+own = $(if $(filter file,$(origin $(1))),$($(1)))
+CITY := $(call own,NOT_VOC)
+WITHOUT := $(if $(filter-out clean help data trainaug $(call own,WITHOUT_DATA),$(or $(MAKECMDGOALS),check)),,yes)
+# places as they are seen from where make was called; these must be there
+SOURCES := COCO COCO_WEAK GENERATOR OBJECTS SCRIBBLESUP TEST TRAINSET WEAK
 called = $(if $(filter /%,$(1)),$(1),$(if $(wildcard $(CALLED)/$(1)),$(abspath $(CALLED)/$(1)),$(1)))
 define place
 ifneq ($(filter command environment,$(firstword $(origin $(1)))),)
@@ -32,10 +41,12 @@ ifneq ($(word 2,$($(1))),)
 $$(error $(1)=$($(1)) has a blank, which make cannot do with: link to it)
 endif
 override $(1) := $(call called,$($(1)))
+ifeq ($(WITHOUT)$(filter-out $(SOURCES),$(1))$(wildcard $(call called,$($(1)))),)
+$$(error there is no $(call called,$($(1))), which $(1)= names)
+endif
 endif
 endef
-$(foreach name,BIN COCO COCO_WEAK DATA GENERATOR OBJECTS SBD SCRIBBLESUP TRAINSET VOC WEAK XCEPTION,\
-  $(if $($(name)),$(eval $(call place,$(name)))))
+$(foreach name,BIN DATA SBD VOC XCEPTION $(SOURCES),$(if $($(name)),$(eval $(call place,$(name)))))
 
 BIN ?= ../../.venv/bin
 DATA ?= ../../../shared/data/VOC2012
@@ -45,6 +56,9 @@ SEEDS ?= 0
 DEVICE ?= auto
 JOBS ?= $(shell nproc)
 OUT ?= build/$(SCALE)
+ifneq ($(word 2,$(OUT)),)
+$(error OUT=$(OUT) has a blank, which make cannot do with)
+endif
 RESAMPLES ?= 1000
 CRF ?= --preset deeplab
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -52,6 +66,8 @@ export WSSEG_JOBS := $(JOBS)
 .SHELLFLAGS := -euo pipefail -c
 SHELL := bash
 .DELETE_ON_ERROR:
+.DEFAULT:
+	@echo "there is no $@, and nothing here makes it: make help lists the targets, make data what is missing" >&2; false
 .SUFFIXES:
 
 SETS := $(DATA)/ImageSets/Segmentation
@@ -80,14 +96,13 @@ PREDICT ?= $(if $(filter mini,$(SCALE)),--scales .5)
 ifeq ($(filter mini small paper,$(SCALE)),)
 $(error SCALE is $(SCALE), not mini, small or paper)
 endif
-ifneq ($(or $(if $(SEEDS),,none),$(shell printf %s '$(SEEDS)' | tr -d '0-9 ')),)
-$(error SEEDS is '$(SEEDS)', not numbers with blanks between)
+define numbers
+ifneq ($(or $(if $($(1)),,none),$(shell printf %s '$($(1))' | tr -d '0-9 ')),)
+$$(error $(1) is '$($(1))', not numbers with blanks between)
 endif
+endef
+$(foreach name,SEEDS N,$(if $(filter undefined,$(origin $(name))),,$(eval $(call numbers,$(name)))))
 override SEEDS := $(sort $(SEEDS))
-# what a Makefile says of itself, which the environment does not: DATA is not VOC's; goals without data
-own = $(if $(filter file,$(origin $(1))),$($(1)))
-CITY := $(call own,NOT_VOC)
-WITHOUT := $(if $(filter-out clean help data trainaug $(call own,WITHOUT_DATA),$(or $(MAKECMDGOALS),check)),,yes)
 ifeq ($(WITHOUT)$(CITY),)
 ifneq ($(filter-out $(wildcard $(TRAIN) $(VAL)),$(TRAIN) $(VAL)),)
 $(error there is no $(firstword $(filter-out $(wildcard $(TRAIN) $(VAL)),$(TRAIN) $(VAL))): name the VOC2012 folder \
@@ -96,8 +111,13 @@ $(error there is no $(firstword $(filter-out $(wildcard $(TRAIN) $(VAL)),$(TRAIN
 endif
 endif
 
+# $(call wants,GOALS,FILES,TEXT): before any work, stop where a file that one of these goals needs is not there
+wants = $(if $(filter $(1),$(MAKECMDGOALS)),$(foreach file,$(2),$(if $(wildcard $(file)),,$(error \
+  there is no $(file): $(3)))))
+
 .PHONY: again all check clean data help trainaug
 all: check
+again: ;
 help:
 	@for file in $(sort $(wildcard Makefile *.mk)) ../common.mk; do \
 	  sed -n '/^#/!q;s/^# \{0,1\}//p' $$file; echo; done
@@ -116,18 +136,28 @@ trainaug:
 clean:
 	rm -rf build
 
-# What OUT was made of. A net is not trained again when options change, so other ones want another OUT
-SETTINGS = DATA=$(or $(realpath $(DATA)),$(DATA)) SCALE=$(SCALE) NET=$(strip $(NET)) $(call own,ALSO)
-NOTED := $(OUT)/settings
+# What OUT was made of: nothing is made again when these change, so others want another OUT. MADE_FROM are
+# those that a Makefile adds; a place in OUT itself is the same wherever OUT is
+MADE_OF = DATA SCALE NET PREDICT CRF TAG $(call own,MADE_FROM)
+value = $(strip $(subst $(OUT)/,OUT/,$(if $(filter DATA,$(1)),$(or $(realpath $($(1))),$($(1))),$($(1)))))
+equal = $(if $(subst x$(1),,x$(2))$(subst x$(2),,x$(1)),,equal)
+was = $(file <$(OUT)/made-of/$(1))
+kept = $(if $(and $(filter-out undefined,$(origin $(1))),$(wildcard $(OUT)/made-of/$(1))),$(if $(call equal,$(call was,$(1)),$(call value,$(1))),,\
+  $(error $(OUT) was made with $(1)=$(call was,$(1)), and this is $(1)=$(call value,$(1)): name another OUT=, or delete \
+  $(OUT)/made-of/$(1) where that makes no difference)))
+settled = $(if $(WITHOUT),,$(foreach name,$(MADE_OF),$(call kept,$(name))))
+NOTED := $(OUT)/made-of/all
+note = echo '$(subst ','\'',$(call value,$(1)))' > $(OUT)/made-of/$(1)
 $(NOTED):
 	@command -v ws-train > /dev/null || { echo "ws-train is neither in $(BIN) nor on the PATH: BIN= names the \
 	  folder of wsseg's tools (examples/README.md says how to install them)" >&2; false; }
 	$(if $(CITY),,@python3 ../lists.py check $(IMAGES) $(TRAIN) $(MASKS) $(VAL) $(TRUTH))
-	@mkdir -p $(@D) && echo '$(subst ','\'',$(strip $(SETTINGS)))' > $@
-equal = $(if $(subst x$(1),,x$(2))$(subst x$(2),,x$(1)),,equal)
-settled = $(if $(WITHOUT)$(if $(wildcard $(NOTED)),,new)$(call equal,$(file <$(NOTED)),$(strip $(SETTINGS))),,\
-  $(error $(OUT) was made with $(file <$(NOTED)), and this is $(SETTINGS): name another OUT=, or delete $(NOTED) \
-  where that makes no difference))
+	@mkdir -p $(@D)$(foreach name,$(MADE_OF), && $(call note,$(name))) && touch $@
+# $(call from,NAME): the same of what only some goals need; what is made from it has this behind a |
+from = $(OUT)/made-of/$(1)
+$(OUT)/made-of/%: again
+	$(if $(wildcard $@),$(call kept,$*),@mkdir -p $(@D) && $(if $(filter TEST,$*),python3 ../lists.py check $(IMAGES) \
+	  $(TEST) - && )$(call note,$*))
 
 # $(call choose,N,SEED): N keys of the first prerequisite, at random
 define choose
@@ -179,7 +209,7 @@ $(OUT)/$(1)+crf-$(4).tar: $(OUT)/$(1)-$(4)/model.safetensors
 	$$(call LABEL,$$(VAL),$(CRF)) $$@
 $(OUT)/$(1).train-$(4).tar: $(OUT)/$(1)-$(4)/model.safetensors
 	$$(call LABEL,$$(or $$(TRAINSET),$(TRAIN)),) $$@
-$(OUT)/test/$(1)-$(4).tgz: $(OUT)/$(1)-$(4)/model.safetensors $(TEST)
+$(OUT)/test/$(1)-$(4).tgz: $(OUT)/$(1)-$(4)/model.safetensors $(TEST) | $(call from,TEST)
 	mkdir -p $$(@:.tgz=)
 	$$(call LABEL,$(TEST),$(POST)) $$(@:.tgz=)/$(FORM)
 	tar -C $$(@:.tgz=) --exclude __wsseg__ -czf $$@ results
@@ -215,10 +245,11 @@ $(OUT)/$(1).json: $(call labels,$(2))
 endef
 # $(eval $(call archives,NAME,ROWS)): archives of these rows for the test server
 define archives
+$(call wants,$(1),$(TEST),VOC2012test.tar of the evaluation server has it; unpack that into DATA or name a list with TEST=)
 .PHONY: $(1)
-$(1): $(foreach name,$(2),$(SEEDS:%=$(OUT)/test/$(name)-%.tgz))
+$(1): $(call from,TEST) $(foreach name,$(2),$(SEEDS:%=$(OUT)/test/$(name)-%.tgz))
 	@python3 ../check.py expected.json $(1) -
-	@printf 'for the VOC server: %s\n' $$^
+	@printf 'for the VOC server: %s\n' $$(filter %.tgz,$$^)
 endef
 # these tables beside the paper's, for `check`
 CHECK = @python3 ../check.py expected.json $(foreach file,$^,$(basename $(notdir $(file))) $(file))

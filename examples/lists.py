@@ -1,7 +1,8 @@
 """Lists of keys, as published code writes them: a key, an image's path, or that and its mask's.
 
     python lists.py rest ALL.txt SOME.txt        print the keys of ALL that SOME does not have
-    python lists.py check PHOTOS [LIST MASKS]... tell photos and masks that a LIST names in vain
+    python lists.py check PHOTOS [LIST MASKS]... tell photos and masks (- for none) that a LIST
+                                                 names in vain
     python lists.py aug SBD VOC2012 FOLDER       write trainaug.txt, sbd.txt and voc.txt
 
 It needs no wsseg, for `make data` comes before that is installed; lists are read as
@@ -46,7 +47,7 @@ def check(photos: Path, *pairs: Path) -> int:
     for path, masks in zip(pairs[::2], pairs[1::2]):
         wanted = keys(path)
         for text in (lacking(wanted, photos, ".jpg", ".jpeg", ".png"),
-                     lacking(wanted, masks, ".png")):
+                     "" if str(masks) == "-" else lacking(wanted, masks, ".png")):
             if text:
                 print(f"{path}: {text}", file=sys.stderr)
                 status = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_examples import EXAMPLES, MAKE, data, make, voc  # noqa: F401
+from tests.test_examples import EXAMPLES, MAKE, coco, data, make, voc  # noqa: F401
 
 pytestmark = pytest.mark.skipif(MAKE is None, reason="no make")
 
@@ -135,13 +135,94 @@ def test_goals_without_data_excuse_no_others(voc, tmp_path):  # noqa: F811
     assert told.returncode and "there is no /nowhere" in told.stderr
 
 
-@pytest.mark.parametrize("words", (["SCALE=small"], ["NET=--head fcn"]))
-def test_a_folder_is_of_one_data_scale_and_net(words, runs, tools, voc):  # noqa: F811
-    runs("scribbles-2019", str(tools / "out" / "hfa-0.tar"))
-    where = *data("scribbles-2019", voc), f"OUT={tools / 'out'}"
-    told = make("scribbles-2019", "table1", *where, *words)
+@pytest.mark.parametrize("paper, goal, word", (
+    ("scribbles-2019", "hfa-0.tar", "SCALE=small"),
+    ("scribbles-2019", "hfa-0.tar", "NET=--head fcn"),
+    ("scribbles-2019", "hfa-0.tar", "SLOPPY=.3"), ("scribbles-2019", "hfa-0.tar", "PREDICT=--flip"),
+    ("scribbles-2019", "hfa-0.tar", "SCRIBBLESUP={here}"),
+    ("scribbles-2019", "hfa-0.tar", "TRAINSET={here}"),
+    ("dualbranch-2020", "strong-0.tar", "WEAK={here}"),
+    ("dualbranch-2020", "strong-0.tar", "CRF=-n 1"),
+    ("budget-2019", "f-1-0.tar", "OBJECTS={here}"),
+    ("budget-2019", "f-1-0.tar", "RSIS=--task rsis"),
+    ("wssl-2015", "em-fixed-0.tar", "TAG=--backbone vgg16"),
+    ("wssl-2015", "em-fixed-0.tar", "BOXES_NET=--head fcn"),
+    ("panoptic-2018", "boxes.h5", "STEPS=9"),
+    ("panoptic-2018", "boxes.h5", "BOXFILL=--method rect"),
+    ("panoptic-2018", "boxes.h5", "LEAST=.5")))
+def test_a_folder_is_of_one_kind_of_labels_and_nets(paper, goal, word, runs, tools,
+                                                    voc):  # noqa: F811
+    word, more = word.format(here=tools / "bin"), [] if paper == "panoptic-2018" else ["N=1"]
+    runs(paper, str(tools / "out" / goal), *more)
+    where = *data(paper, voc), f"OUT={tools / 'out'}", *more
+    table = {"budget-2019": "table4a", "panoptic-2018": "table4"}.get(paper, "table1")
+    told = make(paper, "-n", table, *where, word)
     assert told.returncode and "name another OUT=" in told.stderr
-    assert make("scribbles-2019", "-n", "table1", *where).returncode == 0
+    assert word.partition("=")[0] + "=" in told.stderr
+    assert make(paper, "-n", table, *where).returncode == 0
+
+
+@pytest.mark.parametrize("paper, name, goal, made", (
+    ("wssl-2015", "COCO", "table5", "coco-train2017.h5"),
+    ("dualbranch-2020", "GENERATOR", "table4", "generator-0.tar"),
+    ("wssl-2015", "TEST", "table4", "test/tv-rect-0.tgz")))
+def test_what_only_some_goals_need_is_kept_apart(paper, name, goal, made, runs, tools,
+                                                 voc):  # noqa: F811
+    """One may add it later, and not change it."""
+    places = {}
+    for folder in ("one", "other"):
+        place = places[folder] = tools / folder
+        if name == "COCO":
+            coco(place)
+            place /= "coco"
+        elif name == "TEST":
+            place.mkdir()
+            place /= "test.txt"
+            place.write_text("c\nd\n")
+        else:
+            place.mkdir()
+        places[folder] = place
+    runs(paper, str(tools / "out" / "strong-1-0.tar" if paper[0] == "w" else tools / "out"
+                    / "strong-0.tar"), "N=1")
+    if name == "TEST":
+        (tools / "out" / "test" / "tv-rect-0" / "results").mkdir(parents=True)
+    runs(paper, str(tools / "out" / made), "N=1", f"{name}={places['one']}")
+    where = *data(paper, voc), f"OUT={tools / 'out'}", "N=1"
+    assert make(paper, "-n", "table1", *where).returncode == 0
+    told = make(paper, goal, *where, f"{name}={places['other']}", f"BIN={tools / 'bin'}")
+    assert told.returncode and f"{name}={places['one']}" in told.stderr
+
+
+@pytest.mark.parametrize("paper, goal, words, says", (
+    ("wssl-2015", "table5", ["COCO=/nowhere"], "there is no /nowhere, which COCO= names"),
+    ("wssl-2015", "table6", [], "names the folder of COCO"),
+    ("wssl-2015", "table2", ["SCALE=paper"], "name a list with TEST="),
+    ("budget-2019", "table2-test", ["SCALE=paper"], "name a list with TEST="),
+    ("dualbranch-2020", "table1", ["WEAK=/nowhere"], "there is no /nowhere, which WEAK= names"),
+    ("dualbranch-2020", "table4", ["GENERATOR=/nowhere"], "which GENERATOR= names"),
+    ("dualbranch-2020", "table3", ["SCALE=paper", "N=2"], "2 strong images of 2 leave no weak"),
+    ("scribbles-2019", "table1", ["SCRIBBLESUP=/nowhere"], "which SCRIBBLESUP= names"),
+    ("budget-2019", "table3", ["OBJECTS=/nowhere"], "which OBJECTS= names"),
+    ("wssl-2015", "tabel1", [], "make help lists the targets"),
+    ("wssl-2015", "table1", ["N=abc"], "N is 'abc'"),
+    ("wssl-2015", "table1", ["OUT=/a b"], "a blank")))
+def test_what_is_missing_is_told_before_any_work(paper, goal, words, says, tools, tmp_path,
+                                                 voc):  # noqa: F811
+    whole = tmp_path / "voc"
+    shutil.copytree(voc, whole)
+    (whole / "ImageSets" / "Segmentation" / "test.txt").unlink()
+    told = make(paper, "-j2", goal, f"DATA={whole}", f"BIN={tools / 'bin'}",
+                f"OUT={tools / 'out'}", "N=1", *words)
+    assert told.returncode and says in told.stderr.replace("\n", " ")
+    assert not (tools / "log").exists()
+
+
+def test_photos_of_the_test_server_are_looked_for(tools, tmp_path, voc):  # noqa: F811
+    (tmp_path / "test.txt").write_text("c\nnone\n")
+    told = make("wssl-2015", "table4", *data("wssl-2015", voc), f"BIN={tools / 'bin'}", "N=1",
+                f"OUT={tools / 'out'}", f"TEST={tmp_path / 'test.txt'}")
+    assert told.returncode and "1 of 2 are not in" in told.stderr
+    assert not (tools / "log").exists()
 
 
 def test_paths_are_of_the_folder_where_make_was_called(tools, voc, monkeypatch):  # noqa: F811

@@ -10,13 +10,12 @@ COCO_SPLITS := $(sort $(COCO_TRAIN) $(COCO_VAL))
 COCO_DUAL = $(if $(filter paper,$(SCALE)),$(call epochs,118287,$(COCO_N)),$(DUAL))
 COCO_FILES := $(COCO_SPLITS:%=$(COCO)/annotations/instances_%.json)
 
-$(COCO_FILES):
-	@echo "there is no $@: COCO= names the folder of COCO (make data says where it comes from)" >&2; false
-$(COCO_SPLITS:%=$(OUT)/coco-%.h5): $(OUT)/coco-%.h5: $(COCO)/annotations/instances_%.json | $(NOTED)
+$(call wants,table6,$(COCO_FILES),COCO= names the folder of COCO (make data says where it comes from))
+$(COCO_SPLITS:%=$(OUT)/coco-%.h5): $(OUT)/coco-%.h5: $(COCO)/annotations/instances_%.json | $(NOTED) $(call from,COCO)
 	ws-cat --from coco $(COCO) --split $* --labels --only label --overwrite -o $@
 $(OUT)/coco-strong.tar: $(OUT)/coco-$(COCO_TRAIN).h5
 	ws-weaken $< --tags --count $(COCO_N) --part strong --overwrite -o $@
-$(OUT)/coco-boxes.tar: $(COCO)/annotations/instances_$(COCO_TRAIN).json | $(NOTED)
+$(OUT)/coco-boxes.tar: $(COCO)/annotations/instances_$(COCO_TRAIN).json | $(NOTED) $(call from,COCO)
 	ws-cat --from coco $(COCO) --split $(COCO_TRAIN) --only boxes --overwrite -o $@
 $(OUT)/coco.rect.tar: $(OUT)/coco-boxes.tar
 	ws-boxfill $< --method rect --overwrite -o $@
@@ -28,8 +27,8 @@ COCO_ROWS := coco-strong coco-mixture coco-dual
 COCO_BOTH := $(OUT)/coco-strong.tar --weak $(COCO_WEAK)
 COCO_MODELS := $(foreach row,$(COCO_ROWS),$(SEEDS:%=$(OUT)/$(row)-%/model.safetensors))
 $(eval $(call row,coco-strong,$(OUT)/coco-strong.tar,$(OUT)/coco-strong.tar $(NET)))
-$(eval $(call row,coco-mixture,$(OUT)/coco-strong.tar $(COCO_WEAK),$(COCO_BOTH) $(NET)))
-$(eval $(call row,coco-dual,$(OUT)/coco-strong.tar $(COCO_WEAK),$(COCO_BOTH) --dual $(NET) $(COCO_DUAL)))
+$(eval $(call row,coco-mixture,$(OUT)/coco-strong.tar $(COCO_WEAK) | $(call from,COCO_WEAK),$(COCO_BOTH) $(NET)))
+$(eval $(call row,coco-dual,$(OUT)/coco-strong.tar $(COCO_WEAK) | $(call from,COCO_WEAK),$(COCO_BOTH) --dual $(NET) $(COCO_DUAL)))
 $(COCO_MODELS): private IMAGES := $(COCO)/$(COCO_TRAIN)
 $(call labels,$(COCO_ROWS)): private IMAGES := $(COCO)/$(COCO_VAL)
 $(call labels,$(COCO_ROWS)): private VAL := $(OUT)/coco-val.txt

@@ -4,11 +4,10 @@
 COCO_TRAIN ?= train2017
 COCO_FILE := $(COCO)/annotations/instances_$(COCO_TRAIN).json
 
-$(COCO_FILE):
-	@echo "there is no $@: COCO= names the folder of COCO (make data says where it comes from)" >&2; false
-$(OUT)/coco-full.h5: $(COCO_FILE) | $(NOTED)
+$(call wants,table3,$(COCO_FILE),COCO= names the folder of COCO (make data says where it comes from))
+$(OUT)/coco-full.h5: $(COCO_FILE) | $(NOTED) $(call from,COCO)
 	ws-cat --from coco $(COCO) --split $(COCO_TRAIN) --labels --only label --overwrite -o $@
-$(OUT)/coco-boxes.h5: $(COCO_FILE) | $(NOTED)
+$(OUT)/coco-boxes.h5: $(COCO_FILE) | $(NOTED) $(call from,COCO)
 	ws-cat --from coco $(COCO) --split $(COCO_TRAIN) --only boxes --overwrite -o $@
 $(OUT)/coco-weak.h5: $(OUT)/coco-boxes.h5
 	ws-boxfill $< --images $(COCO)/$(COCO_TRAIN) $(BOXFILL) --overwrite -o $@

@@ -5,6 +5,7 @@
 #   table2       instances: AP and PQ
 #   end-to-end   the instance net trained in pieces and as a whole
 #   table3       VOC and COCO, each weak or full: also the rows of tables 1 and 2 with COCO (see coco.mk)
+MADE_FROM := OBJECTS BOXFILL DETECTOR PANOPTIC COCO_TRAIN
 include ../common.mk
 
 ifeq ($(SCALE),paper)

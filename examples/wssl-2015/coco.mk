@@ -8,12 +8,11 @@ COCO_STRONG ?= $(if $(filter paper,$(SCALE)),5000,25)
 COCO_SPLITS ?= train2017 val2017
 COCO_FILES := $(COCO_SPLITS:%=$(COCO)/annotations/instances_%.json)
 
-$(COCO_FILES):
-	@echo "there is no $@: COCO= names the folder of COCO (make data says where it comes from)" >&2; false
+$(call wants,table5 table6,$(COCO_FILES),COCO= names the folder of COCO (make data says where it comes from))
 # the 81 classes in VOC's order, under VOC's names
 RENAME := airplane=aeroplane,dining table=diningtable,motorcycle=motorbike,potted plant=pottedplant
 RENAME := $(RENAME),couch=sofa,tv=tvmonitor
-$(COCO_SPLITS:%=$(OUT)/coco-%.h5): $(OUT)/coco-%.h5: $(COCO)/annotations/instances_%.json | $(NOTED)
+$(COCO_SPLITS:%=$(OUT)/coco-%.h5): $(OUT)/coco-%.h5: $(COCO)/annotations/instances_%.json | $(NOTED) $(call from,COCO)
 	ws-cat --from coco $(COCO) --split $* --classes coco.txt --labels --only label \
 	  --rename '$(RENAME)' --overwrite -o $@
 $(OUT)/coco.h5: $(COCO_SPLITS:%=$(OUT)/coco-%.h5)
