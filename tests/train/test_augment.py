@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from wsseg.errors import UsageError  # noqa: E402
-from wsseg.train.augment import MEAN, Augment, augment_batch, stack_padded  # noqa: E402
+from wsseg.train.augment import MEAN, Augment  # noqa: E402
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 CV5 = int(cv2.__version__.split(".")[0]) >= 5  # before, warpAffine counted in 1/32 of a pixel
@@ -162,29 +162,6 @@ def test_boxes_that_are_cut_away_are_dropped():
     kept, index = warp.boxes(boxes, visible=.25)
     assert index.tolist() == [0] and kept.tolist() == [[0, 0, 4, 4]]
     assert warp.boxes(np.zeros((0, 4)))[0].shape == (0, 4)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("options", (
-    {}, {"rotate": 25.}, {"squash": True}, {"scale": (1, 1)},
-    {"brightness": .3, "contrast": .3, "saturation": .5, "hue": .1}))
-def test_the_tensor_form_agrees(options, device):
-    rng = np.random.default_rng(1)
-    spec = Augment((33, 40), **{"scale": (.55, 2), **options})
-    sizes = [(50, 60), (70, 41), (31, 66)]
-    pictures = [picture(size, i) for i, size in enumerate(sizes)]
-    warps = [spec.draw(size, rng) for size in sizes]
-    photos, labels = stack_padded(*zip(*pictures))
-    got, drawn = augment_batch(photos.to(device), labels.to(device), warps)
-
-    assert got.dtype == torch.float32 and drawn.dtype == torch.uint8
-    for i, (warp, (photo, label)) in enumerate(zip(warps, pictures)):
-        difference = abs(got[i].permute(1, 2, 0).cpu().numpy() - warp.photo(photo))
-        assert difference.mean() < 1
-        assert np.quantile(difference, .99) < 6
-        wrong = (drawn[i].cpu().numpy() != warp.label(label)).mean()
-        assert wrong == 0 if warp.upright else wrong < .02
-    assert augment_batch(photos, None, warps)[1] is None
 
 
 def test_colour_is_one_matrix_of_what_was_drawn():

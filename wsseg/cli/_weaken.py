@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from wsseg.annotate.objects import (connected_objects, count_objects, inner_points,
                                     present_classes, tight_boxes)
+from wsseg.budget.subsets import draw
 from wsseg.cli._crops import Crops, parse_grid
 from wsseg.cli._flow import Flow
 from wsseg.cli._held import catalogue
@@ -44,11 +44,6 @@ def cut(flow: Flow, crops: str | None, share: tuple[float, float]) -> Source:
     flow.key_file = None  # its keys are chosen
     flow.__dict__.pop("wanted", None)
     return Crops(source, photos, whole, grid, share)
-
-
-def draw(seed: int, key: str) -> int:
-    """Return a number in [0, 2**60) that depends on seed and key alone."""
-    return int(hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()[:15], 16)
 
 
 @dataclass(frozen=True)

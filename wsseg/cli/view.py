@@ -60,11 +60,8 @@ def main(flow, alpha, kinds, heat, ranks, width, columns, limit, title, scores, 
     form = _FORMS.get(os.path.splitext(flow.output)[1].lower(), "folder")
     if heat and ranks:
         raise UsageError("--class and --heat exclude each other")
-    for value, name, needs in ((columns, "--columns", "sheet"), (title, "--title", "page"),
-                               (scores, "--eval", "page"), (cost, "--cost", "page")):
-        if value is not None and form != needs:
-            raise UsageError(f"{name} needs a {'.html' if needs == 'page' else '.png or .jpg'} "
-                             "output")
+    _check_form(form, sheet={"--columns": columns},
+                page={"--title": title, "--eval": scores, "--cost": cost})
     from wsseg.view.beside import Beside, Limit, check_common
     from wsseg.view.gallery import Gallery
     from wsseg.view.output import OneFile, PictureFolder, check_output
@@ -84,19 +81,11 @@ def main(flow, alpha, kinds, heat, ranks, width, columns, limit, title, scores, 
     flow.wrap = Beside(others)
     width = width or _WIDTH.get(form)
     results = flow.map(partial(_draw, form, gallery, width, alpha), sources[0])
-    if form == "folder":
-        picture = None
-    elif form == "sheet":
-        from wsseg.view.sheet import Sheet
-
-        picture = Sheet(gallery.columns, width, columns, path.suffix.lower() != ".png")
-    else:
-        from wsseg.view.report import Page
-
-        names = gallery.headings
-        picture = Page(title or ", ".join(names) or "photos",
-                       {n: sources[i] for n, i in zip(names, gallery.panels)},
-                       len(gallery.columns), alpha, measured, priced)
+    picture = None
+    if form == "sheet":
+        picture = _sheet(gallery, width, columns, path.suffix)
+    elif form == "page":
+        picture = _page(gallery, sources, title, alpha, measured, priced)
     seen = set()
     for key, drawn, found in results:
         out.write(key, drawn) if picture is None else picture.add(drawn)
@@ -110,6 +99,30 @@ def main(flow, alpha, kinds, heat, ranks, width, columns, limit, title, scores, 
             notes.append(f"{flow.failed} record{'s' * (flow.failed > 1)} failed and left out")
         out.write(picture.encode(gallery.legend(seen), heat=gallery.heat, notes=notes))
     return status
+
+
+def _check_form(form, **options):
+    """Refuse options that are for another form of output."""
+    for needs, given in options.items():
+        for name, value in given.items():
+            if value is not None and form != needs:
+                suffix = ".html" if needs == "page" else ".png or .jpg"
+                raise UsageError(f"{name} needs a {suffix} output")
+
+
+def _sheet(gallery, width, columns, suffix):
+    from wsseg.view.sheet import Sheet
+
+    return Sheet(gallery.columns, width, columns, suffix.lower() != ".png")
+
+
+def _page(gallery, sources, title, alpha, measured, priced):
+    from wsseg.view.report import Page
+
+    names = gallery.headings
+    return Page(title or ", ".join(names) or "photos",
+                {n: sources[i] for n, i in zip(names, gallery.panels)},
+                len(gallery.columns), alpha, measured, priced)
 
 
 def _draw(form, gallery, width, alpha, record):

@@ -20,8 +20,6 @@ try:
 except ImportError:  # not built: numpy does the same, slower
     _native = None
 
-FIELDS = ("iou", "tp", "fp", "fn")  #: of a row of ``panoptic_counts``
-
 
 def panoptic_counts(truth: Regions, prediction: Regions, n_classes: int) -> np.ndarray:
     """Match the segments of one image.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor, nn
 
 from wsseg.errors import WssegError
 from wsseg.nets.base import LOADED, Net
 from wsseg.nets.dualbranch import build_neck
-from wsseg.nets.layers import classifier
 from wsseg.nets.msc import pyramid
 from wsseg.nets.spec import NetSpec
 
@@ -95,16 +92,3 @@ class Segmenter(Net):
         """The last convolutions of one branch, or of all: their sum is a branch's logits."""
         names = list(self.branches) if branch is None else [branch]
         return [conv for name in names for conv in self._branch(name).head.classifiers()]
-
-    def replace_classifier(self, classes: int) -> None:
-        """Give every classifier fresh weights for another number of classes."""
-        spec = dataclasses.replace(self.spec, classes=classes)
-        old = {id(conv) for conv in self.classifiers()}
-        for name, module in list(self.named_modules()):
-            if id(module) in old:
-                new = classifier(module.in_channels, classes, module.kernel_size[0],
-                                 dilation=module.dilation[0])
-                new.to(module.weight.device, module.weight.dtype).train(module.training)
-                parent, _, child = name.rpartition(".")
-                setattr(self.get_submodule(parent), child, new)
-        self.spec = spec

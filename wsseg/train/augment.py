@@ -2,7 +2,7 @@
 
 ``Augment`` says how far; ``draw`` takes one sample's numbers from a generator and composes them to
 one affine map, so that a pixel is interpolated once: bilinear for photos (below half size after
-an area average), nearest for labels. ``augment_batch`` is the same on tensors for a GPU.
+an area average), nearest for labels.
 
 An image larger than the crop is cut at random, a smaller one is placed at random, with the mean
 colour around it and 255 around its labels: where it was cut or turned out of view likewise.
@@ -16,9 +16,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from wsseg.errors import UsageError
 
@@ -208,60 +205,3 @@ class Augment:
 def _place(room: int, share: float) -> int:
     """A whole offset between 0 and ``room``, which is negative where the image is too small."""
     return min(0, room) + int(share * (abs(room) + 1))
-
-
-def stack_padded(photos: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None = None,
-                 mean: Sequence[int] = MEAN) -> tuple[Tensor, Tensor | None]:
-    """Return photos (H,W,3) of many sizes as uint8 (B,3,H,W), and labels as (B,H,W).
-
-    H and W are the largest; below and right of a smaller photo is the mean colour, and 255.
-    """
-    height, width = (max(p.shape[i] for p in photos) for i in (0, 1))
-    stack = np.empty((len(photos), height, width, 3), np.uint8)
-    stack[:] = np.tile(np.array(mean, np.uint8), (width, 1))
-    maps = None if labels is None else np.full(stack.shape[:3], IGNORE, labels[0].dtype)
-    for i, photo in enumerate(photos):
-        stack[i, :photo.shape[0], :photo.shape[1]] = photo
-        if maps is not None:
-            maps[i, :photo.shape[0], :photo.shape[1]] = labels[i]
-    # channels last in memory, as nets like it
-    return torch.from_numpy(stack).permute(0, 3, 1, 2), \
-        None if maps is None else torch.from_numpy(maps)
-
-
-@torch.no_grad()
-def augment_batch(photos: Tensor, labels: Tensor | None, warps: Sequence[Warp], *,
-                  fill: int = IGNORE) -> tuple[Tensor, Tensor | None]:
-    """Return the warped batch: float32 (B,3,h,w) of 0..255, not rounded, and labels (B,h,w).
-
-    photos, labels: as of ``stack_padded``, on any device; warps: one for each, of one output
-    size. Unlike ``Warp.photo`` this takes no average where it shrinks to less than half.
-    """
-    (height, width), stored = warps[0].size, photos.shape[2:]
-    device = photos.device
-    if any(warp.size != warps[0].size for warp in warps) or len(warps) != len(photos):
-        raise ValueError(f"expected {len(photos)} warps to one size, got "
-                         f"{[warp.size for warp in warps]}")
-    matrix = torch.from_numpy(np.stack([warp.matrix for warp in warps])).to(device)[:, :, :, None]
-    y = (torch.arange(height, device=device, dtype=torch.float64) + .5)[:, None]
-    x = torch.arange(width, device=device, dtype=torch.float64) + .5
-    at = [(matrix[:, i, 0, :, None] * x + matrix[:, i, 1, :, None] * y) + matrix[:, i, 2, :, None]
-          for i in (0, 1)]  # x and y in the input, (B,h,w) each
-    grid = torch.stack([at[0] * (2 / stored[1]) - 1, at[1] * (2 / stored[0]) - 1], 3).float()
-    mean = torch.tensor([warp.mean for warp in warps], device=device).float()[:, :, None, None]
-    result = F.grid_sample(photos.float() - mean, grid, mode="bilinear", padding_mode="zeros",
-                           align_corners=False) + mean
-    if any(warp.colour is not None for warp in warps):
-        plain = np.eye(3, 4, dtype=np.float32)
-        colour = torch.from_numpy(np.stack([plain if warp.colour is None else warp.colour
-                                            for warp in warps])).to(device)
-        result = torch.einsum("bij,bjhw->bihw", colour[:, :, :3], result)
-        result = (result + colour[:, :, 3, None, None]).clamp_(0, 255)
-    if labels is None:
-        return result, None
-    source = torch.tensor([warp.source for warp in warps], device=device)[:, :, None, None]
-    column, row = (at[i].floor().long() for i in (0, 1))
-    inside = (column >= 0) & (row >= 0) & (column < source[:, 1]) & (row < source[:, 0])
-    index = (row * stored[1] + column).masked_fill_(~inside, 0)
-    taken = labels.flatten(1).gather(1, index.flatten(1)).view_as(index)
-    return result, taken.masked_fill_(~inside, fill)
