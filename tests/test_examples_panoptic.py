@@ -35,8 +35,7 @@ def test_weak_frames_become_ground_truth_nets_and_tables(quick, voc, tmp_path): 
     for record in first:  # the car fills its box, in which alone it may be
         label = record.get("label")
         assert (label[16:48, 30:60] == 13).all() and not (label[:, 90:] == 13).any()
-    for made in ("gt/iteration-1-0.tar", "after-1/panoptic/weak-0.tar",
-                 "after-1/scored/weak-0.tar"):
+    for made in ("gt/iteration-1-0.tar", "after-1/panoptic/weak-0.tar"):
         source = open_source(str(tmp_path / "out" / made))
         assert list(source) and "masks" not in by_kind(source.header.supervision,
                                                        source.end.given), made

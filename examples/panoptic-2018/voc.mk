@@ -51,7 +51,7 @@ $(OUT)/objects/$(1)-%/model.safetensors: $(OUT)/$(2).h5 $(OUT)/$(3)-%/model.safe
 	ws-train --task instance $$< $(ARCH) $(PANOPTIC) $(4) --init $$(word 2,$$^) --detections $$(word 3,$$^) \
 	  --images $(IMAGES) --device $(DEVICE) --seed $$* --resume -o $$(@D)
 $(OUT)/objects/$(1)-%.tar: $(OUT)/objects/$(1)-%/model.safetensors $(OUT)/detected/val-%.h5
-	ws-predict $$(<D) $$(word 2,$$^) --images $(IMAGES) --device $(DEVICE) $(PREDICT) --overwrite -o $$@
+	ws-predict $$(<D) $$(word 2,$$^) --images $(IMAGES) --device $(DEVICE) $(PREDICT) --write instance --overwrite -o $$@
 endef
 $(foreach how,weak full,$(eval $(call objects,$(how),$(how),$(how))))
 $(eval $(call objects,piecewise,weak,weak,--piecewise))

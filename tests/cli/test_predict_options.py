@@ -23,7 +23,7 @@ SCORES = (("--most", "100"), ("--least-score", ".05"))
 FOREIGN = {
     "detect": ("a detector", (("--counts",), ("--score-stride", "4"), ("--tags",),
                               ("--branch", "strong"), ("--write", "both"))),
-    "instance": ("an instance net", (("--counts",), ("--score-stride", "4"), *SCORES)),
+    "instance": ("an instance net", (("--counts",), ("--tags",), ("--branch", "strong"), *SCORES)),
     "rsis": ("models of ws-train --task rsis", (("--score-stride", "4"), ("--scales", "1"),
                                                 *SCORES)),
 }

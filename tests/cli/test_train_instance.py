@@ -57,12 +57,18 @@ def test_segments_and_detections_become_a_net_that_labels_instances(objects):
     objects.predict("run", "detected", "--images", "objects", "-o", "out")
 
     source = open_source(str(objects.folder / "out"))
-    assert source.header.kinds == ("instance",)
+    assert source.header.kinds == ("instance", "score")
     for key in source.keys():
-        value = source.get(key).get("instance")
+        value, score = source.get(key).get("instance"), source.get(key).get("score")
+        assert score.data.shape == (3, 6, 8) and score.size == (24, 32)
         seen = set(np.unique(value.ids).tolist()) - {0}
         assert seen == {s.id for s in value.segments} <= {1, 2, 3}
         assert {s.cls for s in value.segments} <= {1, 2} and all(s.thing for s in value.segments)
+    objects.predict("run", "detected", "--images", "objects", "--write", "instance", "-o", "one")
+    assert open_source(str(objects.folder / "one")).header.kinds == ("instance",)
+    told = objects.predict("run", "detected", "--images", "objects", "--write", "label", "-o",
+                           "two", code=ExitStatus.USAGE)
+    assert "--write label is not for an instance net" in told.err
 
 
 def test_what_ws_fuse_says_of_the_same_scores_is_what_an_untrained_net_says(objects):
@@ -85,9 +91,12 @@ def test_what_ws_fuse_says_of_the_same_scores_is_what_an_untrained_net_says(obje
     objects("scores", "detected", "--rule", "instance", "--pairwise", "deeplab", "--images",
             "objects", "-o", "fused", tool=fuse)
     one, two = (open_source(str(objects.folder / name)) for name in ("out", "fused"))
+    whole = open_source(str(objects.folder / "scores"))
     for key in one.keys():
         a, b = (s.get(key).get("instance") for s in (one, two))
         assert (a.ids == b.ids).mean() > .995
+        low = whole.get(key).get("score").data.reshape(3, 6, 4, 8, 4).mean((2, 4))
+        np.testing.assert_allclose(one.get(key).get("score").data, low, atol=2e-3)
 
 
 def test_the_crf_alone_can_be_trained_behind_a_trained_segmenter(objects):

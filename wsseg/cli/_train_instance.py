@@ -99,7 +99,8 @@ class Instance(Task):
             with evaluating(net):
                 label = Labeller(net, background_id(names))
                 for sample, in groups(samples, 1, self.flow.jobs):
-                    found = label(inference, sample.photo, sample.detections)
+                    _, (found,) = inference(sample.photo[None], label=False, score=True)
+                    found = label(found, sample.photo, sample.detections)
                     total += panoptic_counts(
                         _regions(sample.ids, sample.classes, background_id(names)),
                         _found(found), len(names))
@@ -118,8 +119,8 @@ class Labeller:
         self.crf = DenseCrf(spec.gauss_sigma, gauss, spec.xy_sigma, spec.rgb_sigma, rgb,
                             spec.iterations)
 
-    def __call__(self, inference: Inference, photo: np.ndarray, boxes: Any) -> InstanceMap:
-        _, (score,) = inference(photo[None], label=False, score=True)
+    def __call__(self, score: np.ndarray, photo: np.ndarray, boxes: Any) -> InstanceMap:
+        """score: (K,H,W), what the segmentation net says of every pixel."""
         classes = np.arange(len(score))
         return instances(ScoreMap(score, classes, photo.shape[:2]), boxes, self.things,
                          self.background, self.weights, photo, self.crf)

@@ -12,8 +12,9 @@ from wsseg.cli._command import tool
 @click.argument("model", metavar="MODEL")
 @click.argument("input", required=False, metavar="[INPUT]")
 @click.option("--write", type=click.Choice(["both", "label", "score", "masks", "instance"]),
-              default="both", show_default=True, help="Maps to write; of RSIS and W-RSIS masks, or "
-              "instance, where they do not overlap.")
+              default="both", show_default=True, help="Maps to write; of an instance "
+              "net instance and score, or instance; of RSIS and W-RSIS masks, or instance, where "
+              "they do not overlap.")
 @click.option("--tags", is_flag=True, help="Only classes of a record's tags, and the background.")
 @click.option("--counts", is_flag=True, help="RSIS: only classes of a record's counts, and the "
               "first so many objects. W-RSIS always goes by them, or else by --tags.")
@@ -52,7 +53,7 @@ def main(flow, model, **options):
     photo's size. Label maps are computed at full size.
 
     A detector gives boxes with scores. A model of --task instance needs boxes, which INPUT holds,
-    and gives instance maps of things and stuff.
+    and gives instance maps of things and stuff, and the score maps behind them.
 
     A model of --task rsis gives masks: each object once for every class, with its score, as
     ws-eval --metric ap has it; --write instance gives each object once, without overlap. One of
