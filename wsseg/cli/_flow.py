@@ -255,6 +255,7 @@ class Flow:
             for result in (ordered_map(work, items(), jobs=jobs, batch=batch) if through is None
                            else through(work, items())):
                 bar.update()
+                self.env.stop_if_signalled()  # what the signal raised may have been lost
                 if not isinstance(result, Failure):
                     yield result
                     continue

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +68,14 @@ def _attempt_all(batch: list[Any]) -> list[Any]:
 def _worker(step: Callable[[Any], Any]) -> None:
     """Prepare a worker: one inner thread, deaf to Ctrl-C, gone when its parent is."""
     import multiprocessing
-    import signal
     from multiprocessing.connection import wait
 
     global _step
     _step = step
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if callable(signal.getsignal(signal.SIGHUP)):  # nohup's choice stands
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(0)
     parent = multiprocessing.parent_process()
@@ -102,6 +105,28 @@ def ordered_map(step: Callable[[Any], Any], items: Iterable[Any], *, jobs: int,
         yield from pool.results()
 
 
+@contextmanager
+def _later() -> Iterator[None]:
+    """Handle signals when this ends: what a handler raises within a fork's callbacks is lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number)
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
 class _Pool:
     def __init__(self, step: Callable, items: Iterable[Any], jobs: int, batch: int) -> None:
         import multiprocessing
@@ -112,21 +137,41 @@ class _Pool:
         self._queue: queue.Queue[Any] = queue.Queue(2 * jobs)
         self._stopped = threading.Event()
         self._feeder = threading.Thread(target=self._feed, daemon=True)
+        self._guard = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> _Pool:
-        self._executor.submit(int).result()  # fork before there is a second thread
+        try:
+            with _later():
+                self._executor.submit(int).result()  # fork before there is a second thread
+        except BrokenProcessPool:
+            raise WssegError(_KILLED) from None
+        if FORKS:  # all workers are there: what one left half written must end with them
+            self._executor._result_queue._writer.close()
+            self._guard.start()
         self._feeder.start()
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._stopped.set()
         if kind is not None:
-            for worker in list((self._executor._processes or {}).values()):
-                worker.kill()
+            self._kill()
         # without waiting, the interpreter's own exit hook can trip over the closing pool
         self._executor.shutdown(wait=True, cancel_futures=True)
         # HDF5 can hang if Python ends within one of its calls; a pipe may never give its next item
         self._feeder.join(timeout=_PATIENCE)
+
+    def _kill(self) -> None:
+        for worker in list((self._executor._processes or {}).values()):
+            worker.kill()
+
+    def _watch(self) -> None:
+        """End all workers with the first that is killed: it may have held the pipe of results."""
+        from multiprocessing.connection import wait
+
+        workers = [worker.sentinel for worker in list(self._executor._processes.values())]
+        while not self._stopped.is_set():
+            if wait(workers, timeout=0.2) and not self._stopped.is_set():
+                return self._kill()
 
     def _put(self, item: Any) -> None:
         while not self._stopped.is_set():
