@@ -103,6 +103,17 @@ def test_pictures_of_a_foreign_folder_are_what_as_says(place, tmp_path):
                                   make_label(1))
 
 
+@pytest.mark.parametrize("output", ("p/copy", "p/copy.tar", "photos/copy"))
+def test_an_output_within_an_input_is_refused_before_it_spoils_it(output, place, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "photos" / "a.png")
+    ours, before = place("p", "label"), tree(tmp_path)
+    words = [ours] if output.startswith("p/") else [tmp_path / "photos", "--as", "image"]
+    told = run(["ws-cat", *words, "-o", tmp_path / output], code=2)
+    assert "write to another place" in complaint(told)
+    assert tree(tmp_path) == before
+
+
 def test_a_jpeg_is_refused_as_a_label_map(tmp_path):
     (tmp_path / "plain").mkdir()
     Image.fromarray(make_label(0)).save(tmp_path / "plain" / "a.jpg")

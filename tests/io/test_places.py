@@ -13,7 +13,7 @@ from wsseg.errors import UnsafeError, UsageError, WssegError
 from wsseg.io.folder import FolderSource
 from wsseg.io.hdf5 import Hdf5Source
 from wsseg.io.header import Header, Total, history_entry
-from wsseg.io.places import FileSink, is_file_form, open_sink, open_source
+from wsseg.io.places import FileSink, is_file_form, open_sink, open_source, refuse_input
 from wsseg.io.record import Record
 from wsseg.io.stream import StreamSource
 
@@ -180,6 +180,25 @@ def test_a_failed_overwrite_leaves_the_old_file(tmp_path, name):
     before = (tmp_path / name).read_bytes()
     write(tmp_path / name, records(), "overwrite", stop=1)
     assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("output, plain, refused", (
+    ("in", False, True), ("in/masks", False, True), ("in/a/b", True, True),
+    ("in/x.h5", False, True),
+    ("in/x.h5", True, False), ("inside", False, False), (".", False, False), ("-", False, False)))
+def test_an_output_is_no_input_nor_part_of_one(tmp_path, monkeypatch, output, plain, refused):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir() if plain else write_place(tmp_path / "in", records())
+    if refused:
+        with pytest.raises(UsageError, match="write to another place"):
+            refuse_input(output, ["in"], ["in"])
+    else:
+        refuse_input(output, ["in"], ["in"])
+
+
+def test_standard_output_is_refused_nowhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refuse_input("-", ["."], ["."])
 
 
 def test_standard_output_cannot_be_resumed():

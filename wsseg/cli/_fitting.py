@@ -23,6 +23,7 @@ from wsseg.cli._weaken import draw
 from wsseg.errors import IncompleteError, RecordError, UsageError, WssegError
 from wsseg.io import jsons
 from wsseg.io.atomic import atomic_write, refuse_link
+from wsseg.io.places import refuse_input
 from wsseg.io.record import Record
 from wsseg.io.source import Source
 from wsseg.io.supervision import by_kind, named
@@ -132,8 +133,7 @@ class Fit:
         if self._flow.output == "-":
             raise UsageError("-o names the preset file; standard output gets the table")
         places = (*self._flow.inputs, *filter(None, [self._flow.images]))
-        if os.path.realpath(self.output) in map(os.path.realpath, places):
-            raise UsageError(f"{self.output} is also an input: write to another place")
+        refuse_input(str(self.output), places)
         for path in (self.output, self._log):
             refuse_link(path)
             if mode == "new" and path.exists():

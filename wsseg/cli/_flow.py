@@ -22,7 +22,7 @@ from wsseg.errors import (ExitStatus, IncompleteError, RecordError, UsageError,
 from wsseg.io.folder import FolderSource
 from wsseg.io.header import Header, Total, history_entry
 from wsseg.io.kinds import KINDS
-from wsseg.io.places import Sink, is_file_form, open_sink, open_source
+from wsseg.io.places import Sink, open_sink, open_source, refuse_input
 from wsseg.io.record import Packed, Record
 from wsseg.io.source import Source
 from wsseg.io.supervision import covered, together, union
@@ -67,6 +67,7 @@ class Flow:
     spent: dict[str, tuple[int, ...]] = field(default_factory=dict)
     made_of: dict[str, Header] = field(default_factory=dict)
     _joined: list[Join] = field(default_factory=list)
+    _folders: list[str] = field(default_factory=list)
 
     @staticmethod
     def of(context: click.Context, shared: dict[str, Any], rest: dict[str, Any]) -> Flow:
@@ -118,6 +119,8 @@ class Flow:
             if os.isatty(0):
                 raise UsageError("no input: name a directory or file, or pipe records in "
                                  f"(see {self.tool} --help)")
+        if os.path.isdir(place):
+            self._folders.append(place)
         return open_source(place, as_kind=as_kind, classes=self.classes)
 
     def join(self, place: str | None, role: str, kinds: set[str] | None = None,
@@ -291,7 +294,8 @@ class Flow:
             raise UsageError("standard output is a terminal, and records are binary: add -o "
                              "DIRECTORY, -o FILE.h5 or pipe into another tool"
                              if 1 not in self.env.closed else "standard output is closed")
-        self._refuse_own_input(source)
+        refuse_input(self.output, (*self.inputs, *(j.source.where for j in self._joined)),
+                     self._folders)
         header = self._header(source, reads, writes, classes, history, only)
         make = partial(_make, step, frozenset(reads) - {*writes, *self.keep},
                        frozenset({*writes, *self.keep}) if only else None,
@@ -322,16 +326,6 @@ class Flow:
         sink.finish(total.end(header))
         self.env.say(f"{total.records} records written to {self.output}", 1)
         return self.status()
-
-    def _refuse_own_input(self, source: Source) -> None:
-        """An output must not be one of the places being read."""
-        if self.output == "-":
-            return
-        out = os.path.realpath(self.output)
-        outs = (out, f"{out}.part", f"{out}.part.old") if is_file_form(out) else (out,)
-        for place in (*self.inputs, *(j.source.where for j in self._joined)):
-            if place != "-" and os.path.realpath(place) in outs:
-                raise UsageError(f"{self.output} is also an input: write to another place")
 
     def _header(self, source: Source, reads: Sequence[str], writes: Sequence[str],
                 classes: Sequence[str] | None, history: bool, only: bool) -> Header:

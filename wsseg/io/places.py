@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ from wsseg.io.disk import recover
 from wsseg.io.folder import FolderSource
 from wsseg.io.folder_sink import FolderSink
 from wsseg.io.header import End, Header
-from wsseg.io.kinds import HEADER
+from wsseg.io.kinds import HEADER, META
 from wsseg.io.record import Packed, Record
 from wsseg.io.source import Source
 from wsseg.io.stream import StreamSource, tar_end, tar_member, tar_record
@@ -27,6 +27,23 @@ _HDF5 = (".h5", ".hdf5")
 def is_file_form(place: str) -> bool:
     """Whether an output of this name is one file (HDF5 or tar) rather than a directory."""
     return place.lower().endswith((*_HDF5, ".tar"))
+
+
+def refuse_input(output: str, inputs: Iterable[str], folders: Iterable[str] = ()) -> None:
+    """Raise UsageError for an output that is one of the inputs, or that would be read as part of
+    a directory: folders, those whose records are read."""
+    if output == "-":
+        return
+    file, real = is_file_form(output), os.path.realpath(output)
+    outs = {real, f"{real}.part", f"{real}.part.old"} if file else {real}
+    if any(place != "-" and os.path.realpath(place) in outs for place in inputs):
+        raise UsageError(f"{output} is also an input: write to another place")
+    for folder in folders:
+        whole = os.path.realpath(folder)
+        if real.startswith(os.path.join(whole, "")) and (
+                not file or os.path.isdir(os.path.join(whole, META))):
+            raise UsageError(f"{output} lies in the input {folder}, of which it would be a part: "
+                             "write to another place")
 
 
 def open_source(place: str, *, stdin: int = 0, as_kind: str | None = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from wsseg.errors import UsageError, WssegError
 from wsseg.io.atomic import atomic_write, refuse_link
 from wsseg.io.kinds import check_key
+from wsseg.io.places import refuse_input
 
 _OTHER = (".h5", ".hdf5", ".tar", ".pdf", ".gif", ".webp", ".svg", ".zip", ".mp4", ".tif")
 
@@ -21,9 +22,7 @@ def check_output(output: str, inputs: Iterable[str]) -> Path:
     if output.lower().endswith(_OTHER):
         raise UsageError(f"-o {output}: pictures go to a .html, .png or .jpg file or to a "
                          "directory")
-    real = os.path.realpath(output)
-    if any(place != "-" and os.path.realpath(place) == real for place in inputs):
-        raise UsageError(f"{output} is also an input: write to another place")
+    refuse_input(output, inputs)
     return Path(output)
 
 
