@@ -67,6 +67,13 @@ def test_an_input_is_known_by_its_content_not_by_its_name(tmp_path, name, source
     assert len(keys_of(place)) == 4
 
 
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.zip", "x.NPZ"])
+def test_a_name_that_promises_another_form_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match=r"NAME.h5 or NAME.tar"):
+        open_sink(str(tmp_path / name), HEADER)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_may_be_called_like_a_file(tmp_path):
     place = Path(write_place(tmp_path / "d", records())).rename(tmp_path / "d.h5")
     assert type(open_source(str(place))) is FolderSource

@@ -173,6 +173,20 @@ def test_a_loss_that_is_no_number_stops_it_before_it_harms():
         assert torch.equal(a, b)
 
 
+def test_labels_that_teach_nothing_are_told():
+    class Blind(Batches):
+        def one(self, number):
+            batch = super().one(number)
+            if number < 4:
+                batch.labels.fill_(255)
+            return batch
+
+    told = []
+    trainer(batches=Blind(), hooks=Hooks(warn=told.append), iterations=6, log_every=2).run()
+    assert [text.split(":")[0] for text in told] == [
+        f"nothing that was seen until step {step} has a label to learn from" for step in (2, 4)]
+
+
 def test_weights_that_are_no_numbers_are_not_saved():
     """The loss of the last step was finite, and its gradient was not."""
     net, saved = Net(), []

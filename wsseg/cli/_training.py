@@ -236,7 +236,7 @@ class Training:
             self.flow.env.say(" ".join(f"{k} {v}" for k, v in entry.items()), 1)
             write(entry)
 
-        self.hooks.log = log
+        self.hooks.log, self.hooks.warn = log, self.flow.env.say
         self.hooks.save = lambda step: self.folder.save(step, {
             "net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
             "l2sp": [] if self.l2sp is None else self.l2sp.reference,

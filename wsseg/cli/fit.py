@@ -53,7 +53,7 @@ def main(flow, maps, truth, method, preset, use, relative, min_prob, engine,
     \b
     Examples:
       ws-fit scores.h5 SegmentationClass --images JPEGImages --count 100 -o fitted.json
-      ws-fit masks/ truth/ --images JPEGImages --vary confidence=.5,.6,.7,.8,.9
+      ws-fit masks/ truth/ --images JPEGImages --vary confidence=.6,.7,.8,.9
           --vary rgb-sigma=3,5,8,13 --vary xy-sigma=30,50,80 --search coordinate -o fitted.json
       ws-crf scores.h5 --images JPEGImages --preset fitted.json -o refined/
       ws-fit boxes/ SegmentationClass --images JPEGImages --count 100 --method seg

@@ -63,7 +63,7 @@ def main(flow, model, **options):
     Examples:
       ws-predict run/ --images JPEGImages -o predicted/
       ws-predict run/ --images JPEGImages --keys val.txt --write label -o - |
-          ws-eval - SegmentationClass
+          ws-eval - SegmentationClass --keys val.txt
       ws-predict run/ --images JPEGImages --scales .5,.75,1,1.25,1.5 --flip -o - |
           ws-crf --images JPEGImages --write label -o refined/
       ws-predict run/ tags.tar --images JPEGImages --tags --write label -o pseudo/

@@ -236,7 +236,7 @@ def main(flow, as_json, **options):
       ws-train --task instance truth/ --detections boxes/ --init run/model.safetensors -o net/
       ws-train --task rsis labels/ --from-components --images JPEGImages -o objects/
       ws-train labels/ --images JPEGImages --recipe deeplabv2.json --lr 1e-3 -o run2/
-      torchrun --nproc-per-node 8 bin/ws-train labels/ --images JPEGImages -o run3/
+      torchrun --nproc-per-node 8 -m wsseg.cli.train labels/ --images JPEGImages -o run3/
     """
     from wsseg.cli import _training
 

@@ -22,6 +22,7 @@ from wsseg.io.source import Source
 from wsseg.io.stream import StreamSource, tar_end, tar_member, tar_record
 
 _HDF5 = (".h5", ".hdf5")
+_NOT_OURS = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".npz", ".npy", ".pkl", ".json", ".txt")
 
 
 def is_file_form(place: str) -> bool:
@@ -301,4 +302,7 @@ def open_sink(place: str, header: Header, *, mode: str = "new", stdout: int = 1)
         return StreamSink(stdout, header)
     if is_file_form(place):
         return FileSink(place, header, mode)
+    if place.lower().endswith(_NOT_OURS):
+        raise UsageError(f"{place}: an output is a directory, NAME.h5 or NAME.tar, "
+                         "compressed within")
     return FolderSink(place, header, mode)

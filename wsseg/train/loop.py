@@ -53,13 +53,14 @@ class LossError(WssegError):
 @dataclass
 class Hooks:
     """What a run tells: each step, each entry of the log, checkpoints, evaluations (which return
-    an entry for the log); and asks: whether to stop after this step."""
+    an entry for the log), what looks wrong; and asks: whether to stop after this step."""
 
     step: Callable[[int, int], None] = lambda step, images: None
     log: Callable[[dict[str, Any]], None] = lambda entry: None
     save: Callable[[int], None] = lambda step: None
     evaluate: Callable[[int], dict[str, Any]] | None = None
     stop: Callable[[], bool] = lambda: False
+    warn: Callable[[str], None] = lambda text: None
 
 
 class Trainer:
@@ -72,6 +73,7 @@ class Trainer:
         self.device, self.hooks, self.l2sp = device, hooks, l2sp
         self.waited = 0.
         self._recent: list[tuple[int, list[str], Tensor]] = []
+        self._taught = torch.zeros((), device=device)
 
     def run(self, start: int = 0) -> bool:
         """Train from a step on. Returns False where ``max_minutes`` or ``stop`` ended it.
@@ -94,6 +96,7 @@ class Trainer:
                 last = done == plan.iterations
                 if done % plan.log_every == 0 or last:
                     self._check(last)
+                    self._check_taught(done)
                     now = time.monotonic()
                     self.hooks.log({"step": done, "loss": round(float(torch.stack(losses).mean()),
                                                                 6),
@@ -142,6 +145,7 @@ class Trainer:
             with self.model.no_sync() if hold else nullcontext():
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
                     sums, counts, weights = self.model(batch)
+                self._taught += counts.detach().sum()
                 loss, shown = joint_loss(sums, counts, weights)
                 (loss / plan.accumulate).backward()
             total += shown / plan.accumulate
@@ -163,6 +167,13 @@ class Trainer:
                                 f"{', '.join(keys[:16])}{' ...' if len(keys) > 16 else ''} "
                                 "(a smaller --lr, or --precision fp32, may help; the last "
                                 "checkpoint is from before)")
+
+    def _check_taught(self, done: int) -> None:
+        """Warn where no image since the last look taught anything."""
+        if not self._taught.item():
+            self.hooks.warn(f"nothing that was seen until step {done} has a label to learn from: "
+                            "are they all 255?")
+        self._taught.zero_()
 
     def _check_weights(self, done: int) -> None:
         """Raise LossError if a weight is not finite: a loss can be while its gradient is not."""
