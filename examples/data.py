@@ -5,8 +5,8 @@
 
 A piece is here if it has as many files or lines as it should, and every image that a list names is
 there. Its digest is compared with the one that --record FILE holds, which is written on first use:
-that of a list is of its lines, that of a folder of names and sizes. Nobody's published digests are
-known here, so the first use is trusted. The exit status is 1 if a piece has changed, if what every
+that of a list is of its lines, that of a folder of names and sizes. Of what is unpacked nobody's
+published digests are known here, so the first use is trusted. The exit status is 1 if a piece has changed, if what every
 Makefile needs is missing, or if a list names what is not there.
 """
 
@@ -91,6 +91,8 @@ def look(root: Path, piece: Piece) -> tuple[list[str], int, str]:
     path = root / piece.path
     if not path.exists():
         return ["missing"], 0, ""
+    if "test" in piece.of and not (root / LISTS / "test.txt").is_file():
+        return ["there is no test.txt that says which"], 0, ""
     found = list(entries(path, piece.suffix)) if piece.suffix else \
         [(line, 0) for line in path.read_text().split("\n") if line.strip()]
     wrong = [] if len(found) >= piece.count else [f"{len(found):,} of {piece.count:,}"]

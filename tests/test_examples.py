@@ -154,7 +154,8 @@ def parse(tool: click.Command, name: str, words: list[str]) -> dict[str, object]
 @pytest.mark.parametrize("paper", PAPERS)
 def test_what_is_expected_are_rows_that_the_makefile_makes(paper, voc, tmp_path):
     expected = json.loads((EXAMPLES / paper / "expected.json").read_text())
-    where = *data(paper, voc), f"OUT={tmp_path / 'out'}", f"COCO={coco(tmp_path)}"
+    where = [*data(paper, voc), f"OUT={tmp_path / 'out'}", f"COCO={coco(tmp_path)}"]
+    where += ["N=1"] if paper == "dualbranch-2020" else []  # less than there are
     rows = set()
     for more in (["SCALE=mini"], ["SCALE=paper", "GENERATOR=labels"]):
         (tmp_path / "labels").mkdir(exist_ok=True)
