@@ -38,8 +38,10 @@ OUTPUT = click.option(
     "-o", "--output", default="-", metavar="PLACE", show_default="standard output",
     help="Where records go: a directory, a .h5 or .tar file, or - for a pipe.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-RESUME = click.option("--resume", is_flag=True,
-                      help="Go on where an interrupted run with the same parameters stopped.")
+_GO_ON = "Go on where an interrupted run with the same parameters stopped."
+RESUME = click.option("--resume", is_flag=True, help=_GO_ON)
+RESUME_RECORDS = click.option("--resume", is_flag=True, help=f"{_GO_ON} Records that it finished "
+                              "are kept: their inputs are not compared again.")
 JOBS = click.option(
     "-j", "--jobs", type=click.IntRange(1), default=default_jobs, envvar="WSSEG_JOBS",
     show_default="all cores", show_envvar=True,
@@ -58,7 +60,7 @@ IMAGES = click.option("--images", metavar="PLACE",
 JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 
 _READ = (SHARD, KEYS, KEEP_GOING, CLASSES, JOBS)
-_WRITE = (OUTPUT, OVERWRITE, RESUME, KEEP)
+_WRITE = (OUTPUT, OVERWRITE, RESUME_RECORDS, KEEP)
 #: Parameters that a Flow takes over.
 FLOW = {"input", "inputs", "output", "overwrite", "resume", "jobs", "shard", "key_file", "keep",
         "keep_going", "classes", "images"}

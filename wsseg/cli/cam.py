@@ -51,7 +51,7 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile: slow to start.")
 @_options.OUTPUT
 @_options.OVERWRITE
-@_options.RESUME
+@_options.RESUME_RECORDS
 @_options.KEEP
 @_options.flow(writes=False, images=True, positional=False)
 def main(flow, model, cams, **options):

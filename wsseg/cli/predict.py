@@ -40,7 +40,7 @@ from wsseg.cli._command import tool
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile: slow to start.")
 @_options.OUTPUT
 @_options.OVERWRITE
-@_options.RESUME
+@_options.RESUME_RECORDS
 @_options.KEEP
 @_options.flow(writes=False, images=True, positional=False)
 def main(flow, model, **options):
