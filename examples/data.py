@@ -6,8 +6,8 @@
 A piece is here if it has as many files or lines as it should, and every image that a list names is
 there. Its digest is compared with the one that --record FILE holds, which is written on first use:
 that of a list is of its lines, that of a folder of names and sizes. Of what is unpacked nobody's
-published digests are known here, so the first use is trusted. The exit status is 1 if a piece has changed, if what every
-Makefile needs is missing, or if a list names what is not there.
+published digests are known here, so the first use is trusted. The exit status is 1 if a piece has
+changed, if what every Makefile needs is missing, or if a list names what is not there.
 """
 
 from __future__ import annotations
