@@ -247,3 +247,10 @@ def test_a_journal_is_believed_up_to_its_first_damaged_line(tmp_path):
     path.write_bytes(lines[0] + b"garbage\n" + lines[2])
     assert list(read_journal(path)) == ["a"]
     assert read_journal(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("as_kind, passed", [(None, ["b.TIF", "c.gif"]), ("image", ["c.gif"])])
+def test_pictures_that_are_not_read_are_listed(tmp_path, as_kind, passed):
+    for name in ("a.png", "b.TIF", "c.gif", "d.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert sorted(FolderSource(tmp_path, as_kind=as_kind).passed) == passed

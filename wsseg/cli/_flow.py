@@ -119,9 +119,14 @@ class Flow:
             if os.isatty(0):
                 raise UsageError("no input: name a directory or file, or pipe records in "
                                  f"(see {self.tool} --help)")
-        if os.path.isdir(place):
+        source = open_source(place, as_kind=as_kind, classes=self.classes)
+        if isinstance(source, FolderSource):
             self._folders.append(place)
-        return open_source(place, as_kind=as_kind, classes=self.classes)
+            if source.passed:
+                more = f" and {n} more" if (n := len(source.passed) - 1) else ""
+                self.env.say(f"{place}: not read: {min(source.passed)}{more} (ws-cat --as image "
+                             "reads photos of most forms)")
+        return source
 
     def join(self, place: str | None, role: str, kinds: set[str] | None = None,
              as_kind: str | None = None, view: Callable[[Source], Source] | None = None

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from wsseg.cli._flow import Flow
 from wsseg.cli._options import refuse_given
@@ -16,7 +15,7 @@ from wsseg.cli._train_instance import Labeller
 from wsseg.errors import ExitStatus, RecordError, UsageError
 from wsseg.io.kinds import background_id
 from wsseg.io.values import ScoreMap
-from wsseg.nets.inference import Inference, pooled
+from wsseg.nets.inference import Inference, shrunk
 from wsseg.train.distributed import use_bf16
 
 FOREIGN = ("tags", "counts", "branch", "as_classes", "least_score", "most")
@@ -53,9 +52,8 @@ def run(flow: Flow, path: Path, options: Mapping[str, Any]) -> ExitStatus:
             except ValueError as error:
                 raise RecordError(str(error)) from None
             if "score" in writes:
-                low = pooled(torch.from_numpy(score[None]).float(), options["score_stride"])
-                values["score"] = ScoreMap(low[0].half().numpy(), np.arange(len(score)),
-                                           photo.shape[:2])
+                values["score"] = ScoreMap(shrunk(score, options["score_stride"]),
+                                           np.arange(len(score)), photo.shape[:2])
             found.append(values)
         return found
 

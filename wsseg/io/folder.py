@@ -19,6 +19,8 @@ from wsseg.io.supervision import load_supervision, together
 _PHOTOS = {"jpg": "jpg", "jpeg": "jpg", "png": "image.png"}
 _PNGS = {"scribble": "scribble.png", "conf": "conf.png"}  # label maps where nothing is said
 _OTHER_PHOTOS = ("bmp", "tif", "tiff", "webp", "ppm")
+#: Of a foreign folder, those of these that are not read are told of.
+_PICTURES = {*_OTHER_PHOTOS, "avif", "gif", "heic", "jfif", "jp2"}
 
 
 def _scan(root: Path) -> Iterator[str]:
@@ -84,9 +86,12 @@ class FolderSource:
         except (RecordError, OSError) as error:
             raise WssegError(f"{self.where}: {error}") from None
         self._index: dict[str, dict[str, str]] = {}
+        self.passed: list[str] = []  # pictures of forms that are not read here
         for name in _scan(self.root):
             split = split_name(name) if self.canonical else _foreign(name, as_kind)
             if split is None or self.canonical and not split[1]:
+                if name.rpartition(".")[2].lower() in _PICTURES:
+                    self.passed.append(name)
                 continue
             members = self._index.setdefault(check_key(split[0]), {})
             if split[1] in members:

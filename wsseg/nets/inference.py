@@ -84,6 +84,11 @@ def pooled(probabilities: Tensor, stride: int) -> Tensor:
     return F.adaptive_avg_pool2d(probabilities, (-(-height // stride), -(-width // stride)))
 
 
+def shrunk(score: np.ndarray, stride: int) -> np.ndarray:
+    """``pooled`` of one photo's scores: float16 (K,H,W) -> float16 (K,h,w)."""
+    return pooled(torch.from_numpy(score[None]).float(), stride)[0].half().numpy()
+
+
 @dataclass(frozen=True)
 class Inference:
     """A net with all that decides what it says, from arrays to arrays.
