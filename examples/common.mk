@@ -37,8 +37,8 @@ SOURCES := COCO COCO_WEAK GENERATOR OBJECTS SCRIBBLESUP TEST TRAINSET WEAK
 called = $(if $(filter /%,$(1)),$(1),$(if $(wildcard $(CALLED)/$(1)),$(abspath $(CALLED)/$(1)),$(1)))
 define place
 ifneq ($(filter command environment,$(firstword $(origin $(1)))),)
-ifneq ($(word 2,$($(1))),)
-$$(error $(1)=$($(1)) has a blank, which make cannot do with: link to it)
+ifneq ($(word 2,$($(1)))$(findstring ',$($(1))),)
+$$(error $(1)=$($(1)) has a blank or a quote, which make cannot do with: link to it)
 endif
 override $(1) := $(call called,$($(1)))
 ifeq ($(WITHOUT)$(filter-out $(SOURCES),$(1))$(wildcard $(call called,$($(1)))),)
@@ -97,7 +97,7 @@ ifeq ($(filter mini small paper,$(SCALE)),)
 $(error SCALE is $(SCALE), not mini, small or paper)
 endif
 define numbers
-ifneq ($(or $(if $($(1)),,none),$(shell printf %s '$($(1))' | tr -d '0-9 ')),)
+ifneq ($(or $(if $($(1)),,none),$(shell printf %s '$(subst ','\'',$($(1)))' | tr -d '0-9 ')),)
 $$(error $(1) is '$($(1))', not numbers with blanks between)
 endif
 endef
@@ -139,15 +139,15 @@ clean:
 # What OUT was made of: nothing is made again when these change, so others want another OUT. MADE_FROM are
 # those that a Makefile adds; a place in OUT itself is the same wherever OUT is
 MADE_OF = DATA SCALE NET PREDICT CRF TAG $(call own,MADE_FROM)
-value = $(strip $(subst $(OUT)/,OUT/,$(if $(filter DATA,$(1)),$(or $(realpath $($(1))),$($(1))),$($(1)))))
+setting = $(strip $(subst $(OUT)/,OUT/,$(if $(filter DATA,$(1)),$(or $(realpath $($(1))),$($(1))),$($(1)))))
 equal = $(if $(subst x$(1),,x$(2))$(subst x$(2),,x$(1)),,equal)
-was = $(file <$(OUT)/made-of/$(1))
-kept = $(if $(and $(filter-out undefined,$(origin $(1))),$(wildcard $(OUT)/made-of/$(1))),$(if $(call equal,$(call was,$(1)),$(call value,$(1))),,\
-  $(error $(OUT) was made with $(1)=$(call was,$(1)), and this is $(1)=$(call value,$(1)): name another OUT=, or delete \
+was = $(strip $(file <$(OUT)/made-of/$(1)))
+kept = $(if $(and $(filter-out undefined,$(origin $(1))),$(wildcard $(OUT)/made-of/$(1))),$(if $(call equal,$(call was,$(1)),$(call setting,$(1))),,\
+  $(error $(OUT) was made with $(1)=$(call was,$(1)), and this is $(1)=$(call setting,$(1)): name another OUT=, or delete \
   $(OUT)/made-of/$(1) where that makes no difference)))
 settled = $(if $(WITHOUT),,$(foreach name,$(MADE_OF),$(call kept,$(name))))
 NOTED := $(OUT)/made-of/all
-note = echo '$(subst ','\'',$(call value,$(1)))' > $(OUT)/made-of/$(1)
+note = echo '$(subst ','\'',$(call setting,$(1)))' > $(OUT)/made-of/$(1)
 $(NOTED):
 	@command -v ws-train > /dev/null || { echo "ws-train is neither in $(BIN) nor on the PATH: BIN= names the \
 	  folder of wsseg's tools (examples/README.md says how to install them)" >&2; false; }

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_examples import EXAMPLES, MAKE, coco, data, make, voc  # noqa: F401
+from tests.test_examples import (EXAMPLES, MAKE, PAPERS, coco, data, make,  # noqa: F401
+                                 voc)
 
 pytestmark = pytest.mark.skipif(MAKE is None, reason="no make")
 
@@ -162,6 +163,26 @@ def test_a_folder_is_of_one_kind_of_labels_and_nets(paper, goal, word, runs, too
     assert make(paper, "-n", table, *where).returncode == 0
 
 
+@pytest.mark.parametrize("paper", PAPERS)
+def test_what_a_folder_is_made_of_is_what_it_comes_to(paper, runs, tools, voc):  # noqa: F811
+    """Variables are written as they expand; a link to DATA is DATA; MINI is a part of NET."""
+    goal = "train.h5" if paper == "panoptic-2018" else "masks.h5"
+    more = [] if paper == "panoptic-2018" else ["N=1"]
+    runs(paper, str(tools / "out" / goal), *more)
+    notes = [path.read_text() for path in (tools / "out" / "made-of").iterdir()]
+    assert len(notes) > 5 and not any("$(" in text for text in notes)
+    where = data(paper, voc)
+    place = Path(where[0].removeprefix("DATA="))
+    (tools / "link").symlink_to(place)
+    words = "-n", "check", *where[1:], f"OUT={tools / 'out'}", *more
+    for _ in range(2):
+        told = make(paper, *words, f"DATA={tools / 'link'}")
+        assert told.returncode == 0, told.stderr
+    if paper != "panoptic-2018":
+        told = make(paper, *words, f"DATA={place}", "MINI=--recipe other.json")
+        assert told.returncode and "NET=--recipe other.json" in told.stderr
+
+
 @pytest.mark.parametrize("paper, name, goal, made", (
     ("wssl-2015", "COCO", "table5", "coco-train2017.h5"),
     ("dualbranch-2020", "GENERATOR", "table4", "generator-0.tar"),
@@ -205,7 +226,9 @@ def test_what_only_some_goals_need_is_kept_apart(paper, name, goal, made, runs, 
     ("budget-2019", "table3", ["OBJECTS=/nowhere"], "which OBJECTS= names"),
     ("wssl-2015", "tabel1", [], "make help lists the targets"),
     ("wssl-2015", "table1", ["N=abc"], "N is 'abc'"),
-    ("wssl-2015", "table1", ["OUT=/a b"], "a blank")))
+    ("wssl-2015", "table1", ["OUT=/a b"], "a blank"),
+    ("wssl-2015", "table1", ["N=1'4"], "N is '1'4'"),
+    ("wssl-2015", "table1", ["SBD=/it's"], "a blank or a quote")))
 def test_what_is_missing_is_told_before_any_work(paper, goal, words, says, tools, tmp_path,
                                                  voc):  # noqa: F811
     whole = tmp_path / "voc"

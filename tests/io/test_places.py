@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -129,6 +130,20 @@ def test_of_two_writers_that_begin_at_once_one_is_refused(tmp_path, name):
         first.finish(Total().end(HEADER))
     assert (tmp_path / f"{name}.part").read_bytes() == b"the second's"
     assert not (tmp_path / name).exists()
+
+
+def test_who_finds_a_part_that_another_has_replaced_is_refused_at_once(tmp_path, monkeypatch):
+    (tmp_path / "x.tar.part").write_bytes(b"an interrupted run's")
+    lock = fcntl.flock
+
+    def late(handle, how):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        FileSink(str(tmp_path / "x.tar"), HEADER, "overwrite").abort()  # the faster one
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(WssegError, match="is being written by another process"):
+        FileSink(str(tmp_path / "x.tar"), HEADER, "overwrite")
 
 
 @pytest.mark.parametrize("name", ["x.h5", "x.tar"])

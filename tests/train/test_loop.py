@@ -183,8 +183,7 @@ def test_labels_that_teach_nothing_are_told():
 
     told = []
     trainer(batches=Blind(), hooks=Hooks(warn=told.append), iterations=6, log_every=2).run()
-    assert [text.split(":")[0] for text in told] == [
-        f"nothing that was seen until step {step} has a label to learn from" for step in (2, 4)]
+    assert len(told) == 1 and "up to step 2 has no label to learn from" in told[0]
 
 
 def test_weights_that_are_no_numbers_are_not_saved():

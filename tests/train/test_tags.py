@@ -48,6 +48,11 @@ def test_a_box_of_the_map_itself_covers_its_own_pixels():
     assert maps[1].astype(int).tolist() == [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
 
 
+def test_a_box_is_somewhere_even_where_the_map_is_one_position():
+    maps = box_maps(np.array([[12., 0, 16, 16]]), np.array([1]), 2, image=(16, 16), size=(1, 1))
+    assert maps[1].all()
+
+
 def test_a_thin_box_has_the_column_of_its_middle():
     maps = box_maps(np.array([[17., 0, 18, 33]]), np.array([1]), 2, image=(33, 33), size=(5, 5))
     assert maps[1].astype(int).tolist() == [[0, 0, 1, 0, 0]] * 5

@@ -124,8 +124,8 @@ class Flow:
             self._folders.append(place)
             if source.passed:
                 more = f" and {n} more" if (n := len(source.passed) - 1) else ""
-                self.env.say(f"{place}: not read: {min(source.passed)}{more} (ws-cat --as image "
-                             "reads photos of most forms)")
+                hint = "" if as_kind == "image" else " (ws-cat --as image reads TIFF, WebP and BMP)"
+                self.env.say(f"{place}: not read: {min(source.passed)}{more}{hint}")
         return source
 
     def join(self, place: str | None, role: str, kinds: set[str] | None = None,

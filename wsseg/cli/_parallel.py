@@ -131,7 +131,7 @@ class _Pool:
     def __init__(self, step: Callable, items: Iterable[Any], jobs: int, batch: int) -> None:
         import multiprocessing
 
-        self._items, self._batch = items, batch
+        self._items, self._batch, self._jobs = items, batch, jobs
         context = multiprocessing.get_context("fork" if FORKS else None)
         self._executor = ProcessPoolExecutor(jobs, context, initializer=_worker, initargs=(step,))
         self._queue: queue.Queue[Any] = queue.Queue(2 * jobs)
@@ -142,10 +142,12 @@ class _Pool:
     def __enter__(self) -> _Pool:
         try:
             with _later():
-                self._executor.submit(int).result()  # fork before there is a second thread
+                started = self._executor.submit(int)  # fork before there is a second thread
+            started.result()
         except BrokenProcessPool:
             raise WssegError(_KILLED) from None
-        if FORKS:  # all workers are there: what one left half written must end with them
+        # all workers are there (from Python 3.10.5 on): what one left half written ends with them
+        if FORKS and len(self._executor._processes) == self._jobs:
             self._executor._result_queue._writer.close()
             self._guard.start()
         self._feeder.start()

@@ -183,12 +183,20 @@ class FileSink:
         try:
             if handle >= 0:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not self._is_part(handle):  # another was faster, and this is what it removed
+                    raise self._taken()
             yield
         except BlockingIOError:
             raise self._taken() from None
         finally:
             if handle >= 0:
                 os.close(handle)
+
+    def _is_part(self, handle: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(handle), os.stat(self._part))
+        except FileNotFoundError:
+            return False
 
     def _taken(self) -> WssegError:
         return WssegError(f"{self._path} is being written by another process")
@@ -211,8 +219,8 @@ class FileSink:
         try:
             self._writer.close(end)
             os.fsync(self._handle)
-            if not os.path.samestat(os.fstat(self._handle), os.stat(self._part)):
-                raise self._taken()  # which began at the same moment, and took our file away
+            if not self._is_part(self._handle):  # another began at once, and took it away
+                raise self._taken()
             os.replace(self._part, self._path)
             self._earlier.unlink(missing_ok=True)
         except OSError as error:

@@ -73,7 +73,7 @@ class Trainer:
         self.device, self.hooks, self.l2sp = device, hooks, l2sp
         self.waited = 0.
         self._recent: list[tuple[int, list[str], Tensor]] = []
-        self._taught = torch.zeros((), device=device)
+        self._taught, self._told = torch.zeros((), device=device), False
 
     def run(self, start: int = 0) -> bool:
         """Train from a step on. Returns False where ``max_minutes`` or ``stop`` ended it.
@@ -169,10 +169,13 @@ class Trainer:
                                 "checkpoint is from before)")
 
     def _check_taught(self, done: int) -> None:
-        """Warn where no image since the last look taught anything."""
-        if not self._taught.item():
-            self.hooks.warn(f"nothing that was seen until step {done} has a label to learn from: "
-                            "are they all 255?")
+        """Warn, once, where no image since the last look taught anything."""
+        if dist.is_initialized():
+            dist.all_reduce(self._taught)
+        if not self._taught.item() and not self._told:
+            self._told = True
+            self.hooks.warn(f"what was seen in the last steps up to step {done} has no label to "
+                            "learn from: are they all 255?")
         self._taught.zero_()
 
     def _check_weights(self, done: int) -> None:

@@ -61,13 +61,11 @@ def box_maps(boxes: np.ndarray, ids: np.ndarray, classes: int, *, image: tuple[i
     step = np.maximum(1, [image[1] - 1, image[0] - 1]) / np.maximum(1, limit - 1)
     for box, cls in zip(np.asarray(boxes, np.float64).reshape(-1, 4), ids.tolist()):
         low, high = (box[:2] - .5) / step, (box[2:] - .5) / step  # pixel i has its centre at i + .5
-        first, last = np.ceil(low).astype(int), np.ceil(high).astype(int)
+        first, last = (np.ceil(at).astype(int).clip(0, limit) for at in (low, high))
         middle = np.floor((low + high) / 2 + .5).astype(int).clip(0, limit - 1)
         empty = last <= first
         first, last = np.where(empty, middle, first), np.where(empty, middle + 1, last)
-        x0, y0 = first.clip(0, limit)
-        x1, y1 = last.clip(0, limit)
-        result[cls, y0:y1, x0:x1] = True
+        result[cls, first[1]:last[1], first[0]:last[0]] = True
     return result
 
 
