@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import ROOT
+from wsseg.cli import _parallel
 from wsseg.cli._parallel import _later, ordered_map
 from wsseg.errors import WssegError
 
@@ -97,10 +99,27 @@ def ends_with_items_that_nobody_reads() -> None:
     results.close()
 
 
+def ends_when_a_worker_is_killed_as_it_starts() -> None:
+    """The other has not begun to listen to signals yet."""
+    folder = tempfile.mkdtemp()
+
+    def begin(step) -> None:
+        try:
+            os.mkdir(f"{folder}/first")
+        except FileExistsError:
+            os.kill(os.getpid(), signal.SIGKILL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+
+    _parallel._worker = begin
+    with pytest.raises(WssegError, match="a worker was killed"):
+        list(ordered_map(killed, "abcdefgh", jobs=2))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are not forked here")
 @pytest.mark.parametrize("name", [
     "ends_when_a_worker_is_killed", "ends_when_its_reader_goes",
-    "ends_with_items_that_nobody_reads"])
+    "ends_with_items_that_nobody_reads", "ends_when_a_worker_is_killed_as_it_starts"])
 def test_it_never_hangs(name):
     """In a process of its own, which may be killed if it does."""
     done = subprocess.run([sys.executable, "-c", f"from tests.cli import test_parallel\n"

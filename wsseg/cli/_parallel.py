@@ -144,8 +144,11 @@ class _Pool:
             with _later():
                 started = self._executor.submit(int)  # fork before there is a second thread
             started.result()
-        except BrokenProcessPool:
-            raise WssegError(_KILLED) from None
+        except BaseException as error:
+            self._kill()  # one that has just begun is deaf to anything less
+            if isinstance(error, BrokenProcessPool):
+                raise WssegError(_KILLED) from None
+            raise
         # all workers are there (from Python 3.10.5 on): what one left half written ends with them
         if FORKS and len(self._executor._processes) == self._jobs:
             self._executor._result_queue._writer.close()
